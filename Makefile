@@ -1,0 +1,44 @@
+# make demo   segments a sample photo: in napari where there is a display, into PNG files elsewhere
+# make test   runs the tests
+# make lint   style, types, layers, manifest
+# make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it
+# make bench  times the project beside its peers
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= demo-output
+ARGS ?=
+
+.PHONY: demo test lint wheel bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/napari-deepcrf demo --out "$(OUT)" $(ARGS)
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/npe2 validate napari_deepcrf
+
+wheel: $(VENV)/.ready
+	PYTHON="$(PYTHON)" BIN="$(BIN)" bash tools/check-wheel
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/cpu.py $(ARGS)
+
+# The environment follows the two files that describe it.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	PYTHON="$(PYTHON)" bash tools/system-packages
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache
