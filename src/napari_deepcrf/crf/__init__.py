@@ -1,0 +1,20 @@
+"""The dense CRF: potentials, kernels, mean-field inference and its gradients.
+
+Names load on first use, so that ``CRFParameters`` comes without torch.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_deepcrf.crf.dense_crf import DenseCRF as DenseCRF
+    from napari_deepcrf.crf.parameters import CRFParameters as CRFParameters
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dense_crf": ["DenseCRF"],
+        "parameters": ["CRFParameters"],
+    },
+)

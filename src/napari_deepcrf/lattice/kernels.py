@@ -1,0 +1,81 @@
+"""The small protocol every set of lattice kernels implements, and the choice among them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from napari_deepcrf.lattice.lattice import Lattice
+
+BACKENDS = {
+    "torch": "napari_deepcrf.lattice.torch_ops",
+    "numba": "napari_deepcrf.lattice.numba_cpu",
+    "triton": "napari_deepcrf.lattice.triton_gpu",
+}
+
+
+class Kernels(Protocol):
+    """What a backend module provides. Kernels know nothing of gradients.
+
+    N points, d feature dimensions, M lattice vertices, C channels; C may be any number from 1.
+    """
+
+    def build(self, features: Tensor, *, ring: bool, passes: int) -> Lattice:
+        """Embed features (N, d), already divided by the kernel widths, into a new lattice."""
+        ...
+
+    def splat(self, lattice: Lattice, values: Tensor) -> Tensor:
+        """(N, C) -> (M, C): z_v = Σ b_ik x_i over the pairs (i, k) whose vertex is v."""
+        ...
+
+    def blur(self, lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
+        """(M, C) -> (M, C): z + (left + right) / 2 along each axis 0..d.
+
+        Each further pass runs in the order opposite to the pass before it. ``reverse`` runs the
+        whole sequence backwards: the transposed operator.
+        """
+        ...
+
+    def slice(self, lattice: Lattice, z: Tensor) -> Tensor:
+        """(M, C) -> (N, C): y_i = Σ_k b_ik z_v(i,k), without the factor alpha."""
+        ...
+
+    def gather_dot(self, lattice: Lattice, values: Tensor, z: Tensor) -> Tensor:
+        """(N, C), (M, C) -> (N, d+1): the inner products x_i · z_v(i,k)."""
+        ...
+
+
+def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Name the kernels that ``backend`` stands for on this device and precision.
+
+    ``"auto"`` takes Numba for float32 on a CPU and Triton for float32 on a CUDA device where they
+    can be imported, and the plain PyTorch reference everywhere else.
+    """
+    import torch
+
+    if backend != "auto":
+        if backend not in BACKENDS:
+            names = ", ".join(["auto", *BACKENDS])
+            raise ValueError(f"backend: expected one of {names}; got {backend!r}")
+        return backend
+    fast = {"cpu": "numba", "cuda": "triton"}.get(device.type)
+    if fast is not None and dtype == torch.float32 and _importable(BACKENDS[fast]):
+        return fast
+    return "torch"
+
+
+def select_kernels(backend: str) -> Kernels:
+    """The kernels of a resolved backend name (``"torch"``, ``"numba"`` or ``"triton"``)."""
+    return cast("Kernels", importlib.import_module(BACKENDS[backend]))
+
+
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
