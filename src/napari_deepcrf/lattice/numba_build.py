@@ -1,0 +1,172 @@
+"""Building lattices on the CPU: vertices by hashing packed keys, neighbours, rows by vertex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_deepcrf.lattice.numba_embed import TILE, embed_tile
+
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+
+EMPTY = np.int64(-1)
+FIRST_SLOTS = 1 << 14
+
+
+@njit(nogil=True, cache=True)
+def slot_of(slots: Int64Array, key: Any) -> Any:
+    """Where a key is, or belongs, in an open-addressing table of (key, vertex) rows."""
+    mask = slots.shape[0] - 1
+    at = ((key * np.int64(-7046029254386353131)) >> np.int64(20)) & mask
+    while slots[at, 0] != key and slots[at, 0] != EMPTY:
+        at = (at + 1) & mask
+    return at
+
+
+@njit(nogil=True, cache=True)
+def new_slots(count: int, keys: Int64Array, num_keys: int) -> Int64Array:
+    """A table of ``count`` slots (a power of two) that holds keys 0..num_keys-1."""
+    slots = np.full((count, 2), EMPTY, np.int64)
+    for v in range(num_keys):
+        at = slot_of(slots, keys[v])
+        slots[at, 0] = keys[v]
+        slots[at, 1] = v
+    return slots
+
+
+@njit(nogil=True, cache=True)
+def room_for(
+    more: int, slots: Int64Array, keys: Int64Array, num_keys: int
+) -> tuple[Int64Array, Int64Array]:
+    """The table and key list, grown so that ``more`` keys leave the table half empty."""
+    wanted = num_keys + more
+    if wanted > keys.shape[0]:
+        longer = np.empty(2 * wanted, np.int64)
+        longer[:num_keys] = keys[:num_keys]
+        keys = longer
+    if 2 * wanted > slots.shape[0]:
+        count = slots.shape[0]
+        while count < 4 * wanted:
+            count *= 2
+        slots = new_slots(count, keys, num_keys)
+    return slots, keys
+
+
+@njit(nogil=True, cache=True)
+def intern_points(
+    features: FloatArray,
+    scale: tuple[Any, ...],
+    stride: tuple[Any, ...],
+    offset: int,
+    vertex: Int32Array,
+    weight: FloatArray,
+    rank: NDArray[np.int8],
+) -> tuple[Int64Array, Int64Array, int]:
+    """Embed features (N, d) and number the vertices in order of first appearance.
+
+    Fills vertex, weight and rank, each (N, d+1). Returns the hash table, the keys by vertex (with
+    spare room) and the number of vertices.
+    """
+    d = len(scale)
+    num_points = features.shape[0]
+    tile = np.zeros((d, TILE), np.float32)
+    keys = np.empty((d + 1, TILE), np.int64)
+    weights = np.empty((d + 1, TILE), np.float32)
+    ranks = np.empty((d + 1, TILE), np.float32)
+    vertex_keys = np.empty(FIRST_SLOTS // 2, np.int64)
+    slots = new_slots(FIRST_SLOTS, vertex_keys, 0)
+    num_vertices = 0
+    for first in range(0, num_points, TILE):
+        size = min(TILE, num_points - first)
+        for p in range(size):
+            for j in range(d):
+                tile[j, p] = features[first + p, j]
+        embed_tile(tile, scale, stride, offset, keys, weights, ranks)
+        slots, vertex_keys = room_for(TILE * (d + 1), slots, vertex_keys, num_vertices)
+        for p in range(size):
+            for k in range(d + 1):
+                at = slot_of(slots, keys[k, p])
+                if slots[at, 0] == EMPTY:
+                    slots[at, 0] = keys[k, p]
+                    slots[at, 1] = num_vertices
+                    vertex_keys[num_vertices] = keys[k, p]
+                    num_vertices += 1
+                vertex[first + p, k] = slots[at, 1]
+                weight[first + p, k] = weights[k, p]
+                rank[first + p, k] = np.int8(ranks[k, p])
+    return slots, vertex_keys, num_vertices
+
+
+@njit(nogil=True, cache=True)
+def step(key: Any, axis: int, stride: tuple[Any, ...], sign: int) -> Any:
+    """The key one step along an axis: +1 on every coordinate, -d on that of the axis."""
+    d = len(stride)
+    total = np.int64(0)
+    for i in range(d):
+        total += stride[i]
+    own = stride[axis] if axis < d else np.int64(0)
+    stepped = key + sign * (1 - own)
+    if key % (d + 1) == (d if sign > 0 else 0):
+        stepped += sign * (total - (d + 1))
+    return stepped
+
+
+@njit(nogil=True, cache=True)
+def add_ring(
+    slots: Int64Array, keys: Int64Array, num_vertices: int, stride: tuple[Any, ...]
+) -> tuple[Int64Array, Int64Array, int]:
+    """Add the missing neighbours of the vertices; returns as ``intern_points`` does."""
+    d = len(stride)
+    count = num_vertices
+    for v in range(num_vertices):
+        slots, keys = room_for(2 * (d + 1), slots, keys, count)
+        for axis in range(d + 1):
+            for sign in (-1, 1):
+                key = step(keys[v], axis, stride, sign)
+                at = slot_of(slots, key)
+                if slots[at, 0] == EMPTY:
+                    slots[at, 0] = key
+                    slots[at, 1] = count
+                    keys[count] = key
+                    count += 1
+    return slots, keys, count
+
+
+@njit(nogil=True, cache=True)
+def find_neighbours(
+    slots: Int64Array, keys: Int64Array, num_vertices: int, stride: tuple[Any, ...]
+) -> Int32Array:
+    """Left and right neighbours (d+1, M, 2) of every vertex; M where there is none."""
+    d = len(stride)
+    neighbours = np.full((d + 1, num_vertices, 2), num_vertices, np.int32)
+    for v in range(num_vertices):
+        for axis in range(d + 1):
+            at = slot_of(slots, step(keys[v], axis, stride, 1))
+            if slots[at, 0] != EMPTY:
+                right = slots[at, 1]
+                neighbours[axis, v, 1] = right
+                neighbours[axis, right, 0] = v
+    return neighbours
+
+
+@njit(nogil=True, cache=True)
+def rows_by_vertex(vertex: Int32Array, num_vertices: int) -> tuple[Int32Array, Int32Array]:
+    """Group the flat entries of vertex (N, d+1): row starts (M+1,) and entries, ascending."""
+    flat = vertex.ravel()
+    row_start = np.zeros(num_vertices + 1, np.int32)
+    for e in range(flat.shape[0]):
+        row_start[flat[e] + 1] += 1
+    for v in range(num_vertices):
+        row_start[v + 1] += row_start[v]
+    entry = np.empty(flat.shape[0], np.int32)
+    at = row_start[:-1].copy()
+    for e in range(flat.shape[0]):
+        row = flat[e]
+        entry[at[row]] = e
+        at[row] += 1
+    return row_start, entry
