@@ -1,0 +1,115 @@
+"""Reduced copies of a dataset, decoded and checked once and kept in memory.
+
+Decoding a JPEG costs more than a thin network's share of a training step, so training crops
+from uint8 copies whose longer side has a fixed size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from napari_deepcrf.data.samples import DatasetError, Sample, SegmentationDataset, check_sample
+
+
+def reduce_sample(sample: Sample, size: int) -> Sample:
+    """The sample with its longer side at most ``size`` pixels (labels by nearest neighbour)."""
+    height, width = sample.labels.shape
+    factor = size / max(height, width)
+    if factor >= 1:
+        return sample
+    shape = (max(1, round(width * factor)), max(1, round(height * factor)))
+    image = Image.fromarray(sample.image).resize(shape, Image.Resampling.BILINEAR)
+    labels = Image.fromarray(sample.labels).resize(shape, Image.Resampling.NEAREST)
+    return Sample(sample.name, np.asarray(image), np.asarray(labels))
+
+
+class ReducedCopies:
+    """All samples of ``dataset`` in memory, reduced to ``size`` pixels and checked.
+
+    Parameters
+    ----------
+    size
+        Longer side of the copies in pixels; ``None`` keeps the original resolution.
+    cache
+        A folder that keeps the copies of named files between runs; ``None`` for none.
+
+    Raises `DatasetError` listing every sample that is unreadable, of unequal size, without a
+    labelled pixel or with labels out of range.
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, size: int | None, *, cache: Path | None = None
+    ) -> None:
+        self.class_names = dataset.class_names
+        self.size = size
+        self._samples: list[Sample] = []
+        path = None if cache is None else cache / f"{_fingerprint(dataset, size)}.npz"
+        if path is not None and path.is_file():
+            self._samples = _load(path)
+            return
+        problems = []
+        for index in range(len(dataset)):
+            try:
+                sample = dataset[index]
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            problem = check_sample(sample, len(self.class_names))
+            if problem is not None:
+                problems.append(problem)
+            else:
+                self._samples.append(sample if size is None else reduce_sample(sample, size))
+        if problems:
+            raise DatasetError("dataset", problems)
+        if path is not None:
+            _save(path, self._samples)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def _fingerprint(dataset: SegmentationDataset, size: int | None) -> str:
+    names = getattr(dataset, "names", None)
+    root = getattr(dataset, "root", None)
+    if names is None or root is None:
+        raise ValueError("cache: expected a dataset of files, got one in memory")
+    return hashlib.sha256(repr((str(root), names, size)).encode()).hexdigest()[:16]
+
+
+def _save(path: Path, samples: list[Sample]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez(
+        temporary,
+        names=np.array([sample.name for sample in samples]),
+        shapes=np.array([sample.labels.shape for sample in samples]),
+        images=np.concatenate([sample.image.reshape(-1) for sample in samples]),
+        labels=np.concatenate([sample.labels.reshape(-1) for sample in samples]),
+    )
+    temporary.replace(path)
+
+
+def _load(path: Path) -> list[Sample]:
+    with np.load(path, allow_pickle=False) as stored:
+        names, shapes = stored["names"], stored["shapes"]
+        images, labels = stored["images"], stored["labels"]
+    samples, start = [], 0
+    for name, (height, width) in zip(names, shapes, strict=True):
+        stop = start + height * width
+        samples.append(
+            Sample(
+                str(name),
+                images[3 * start : 3 * stop].reshape(height, width, 3),
+                labels[start:stop].reshape(height, width),
+            )
+        )
+        start = stop
+    return samples

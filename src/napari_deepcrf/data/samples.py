@@ -1,0 +1,68 @@
+"""What every dataset of the package yields: an image, its labels and a name for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOID = 255
+"""The label of pixels that no loss and no metric counts: void, unlabelled, outside the image."""
+
+MAX_PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    ``image`` is (H, W, 3) uint8 RGB, ``labels`` (H, W) uint8 class indices with `VOID` where
+    there is no label.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+class SegmentationDataset(Protocol):
+    """A sequence of samples with the names of their classes."""
+
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be used; ``problems`` lists everything that is wrong with it."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        shown = "; ".join(problems[:MAX_PROBLEMS_SHOWN])
+        hidden = len(problems) - MAX_PROBLEMS_SHOWN
+        more = f"; and {hidden} more" if hidden > 0 else ""
+        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
+        super().__init__(f"{where}: {count}: {shown}{more}")
+
+
+def check_sample(sample: Sample, num_classes: int) -> str | None:
+    """What is wrong with a sample, in one phrase that names it, or ``None``."""
+    if sample.image.shape[:2] != sample.labels.shape:
+        return (
+            f"{sample.name}: image is {sample.image.shape[1]}×{sample.image.shape[0]} but labels "
+            f"are {sample.labels.shape[1]}×{sample.labels.shape[0]}"
+        )
+    classes = np.unique(sample.labels)
+    unknown = classes[(classes >= num_classes) & (classes != VOID)]
+    if unknown.size:
+        return (
+            f"{sample.name}: label {int(unknown[0])} is out of range, expected 0 to "
+            f"{num_classes - 1} or {VOID} (void)"
+        )
+    if np.all(classes == VOID):
+        return f"{sample.name}: no labelled pixel"
+    return None

@@ -1,0 +1,60 @@
+"""Intersection over union per class, by torchmetrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from napari_deepcrf.data.samples import VOID
+
+
+@dataclass(frozen=True)
+class IoU:
+    """Intersection over union of every class over a whole set of images.
+
+    ``per_class`` has NaN where a class occurs neither in the truth nor in the prediction.
+    """
+
+    class_names: tuple[str, ...]
+    per_class: tuple[float, ...]
+    pixel_accuracy: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over the classes that occur."""
+        return self.mean_of(self.class_names)
+
+    def mean_of(self, names: Sequence[str]) -> float:
+        """Mean over some classes, leaving out those that do not occur."""
+        values = [self.as_dict()[name] for name in names]
+        present = [value for value in values if value == value]
+        return sum(present) / len(present) if present else float("nan")
+
+    def as_dict(self) -> dict[str, float]:
+        """Class name → IoU."""
+        return dict(zip(self.class_names, self.per_class, strict=True))
+
+
+class IoUMeter:
+    """Accumulates predictions against truth, void pixels left out."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+        self._confusion = MulticlassConfusionMatrix(len(class_names), ignore_index=VOID)
+
+    def update(self, predicted: Tensor, truth: Tensor) -> None:
+        """Add label maps of equal shape; ``truth`` may hold `VOID`."""
+        self._confusion.update(predicted.long().cpu(), truth.long().cpu())
+
+    def compute(self) -> IoU:
+        """The figures over everything added so far."""
+        confusion = self._confusion.confmat.double()
+        hit = confusion.diag()
+        union = confusion.sum(0) + confusion.sum(1) - hit
+        per_class = torch.where(union > 0, hit / union, torch.full_like(hit, float("nan")))
+        accuracy = float(hit.sum() / confusion.sum().clamp(min=1))
+        return IoU(self.class_names, tuple(per_class.tolist()), accuracy)
