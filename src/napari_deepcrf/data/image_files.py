@@ -1,0 +1,83 @@
+"""Reading an image file into an array, and writing labels as a PNG with VOC's colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.voc import voc_palette
+
+# Modes whose pixels are the image's own values; PIL turns every other one into RGB.
+_NATIVE_MODES = ("L", "RGB", "RGBA", "1", "I;16", "I;16B", "I", "F")
+
+
+def read_image(path: Path | str) -> NDArray[Any]:
+    """The pixels of an image file: (H, W) or (H, W, C), in the file's own type.
+
+    PNG, JPEG and whatever else Pillow reads; TIFF also with 16 bits a channel or floats. The
+    orientation tag of photographs is left alone, as napari does, so that labels fit the layer.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is no image, is broken, or is larger than Pillow's limit for decompression.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file")
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            return np.asarray(tifffile.imread(path))
+        with Image.open(path) as image:
+            return np.asarray(image if image.mode in _NATIVE_MODES else image.convert("RGB"))
+    # Decoders raise whatever their broken input leads to: SyntaxError, struct.error, KeyError …
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: expected an image file; reading it failed: {reason}") from error
+
+
+def write_labels(path: Path | str, labels: NDArray[np.integer[Any]]) -> None:
+    """Write (H, W) class indices below 256 as a palette PNG in VOC's colours.
+
+    The file appears whole or not at all. Raises ValueError for an index that does not fit.
+    """
+    if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
+        raise ValueError(
+            f"labels: expected class indices from 0 to 255, got {labels.min()} to {labels.max()}"
+        )
+    image = Image.fromarray(labels.astype(np.uint8)).convert("P")
+    image.putpalette(voc_palette().tobytes())
+    with atomic_write(path) as stream:
+        image.save(stream, format="PNG")
+
+
+def read_array(path: Path | str) -> NDArray[Any]:
+    """The array of a .npy file; nothing in it is ever unpickled.
+
+    Raises FileNotFoundError for a missing file, ValueError for one that holds no plain array.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: expected a .npy file with one array of numbers") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: expected a .npy file with one array, got an archive of several")
+    return array
+
+
+def write_array(path: Path | str, array: NDArray[Any]) -> None:
+    """Write an array as a .npy file, which appears whole or not at all."""
+    with atomic_write(path) as stream:
+        np.save(stream, array, allow_pickle=False)
