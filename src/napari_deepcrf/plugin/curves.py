@@ -1,0 +1,81 @@
+"""Small plots in the colours of napari's theme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+LINE_COLOURS = ("#3fa7d6", "#f79d5c", "#7bc47f")
+
+
+class CurvePlot(QWidget):
+    """One set of axes with named curves; no menus, no mouse."""
+
+    def __init__(
+        self,
+        x_label: str,
+        y_label: str,
+        curves: Sequence[str],
+        *,
+        symbols: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._plot = pg.PlotWidget(enableMenu=False)
+        self._plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.hideButtons()
+        self._plot.setFixedHeight(130)
+        self._plot.setLabel("bottom", x_label)
+        self._plot.setLabel("left", y_label)
+        self._plot.getAxis("left").enableAutoSIPrefix(False)
+        self._plot.getAxis("bottom").enableAutoSIPrefix(False)
+        self._plot.getAxis("left").setWidth(52)
+        if len(curves) > 1:
+            self._plot.addLegend(offset=(-8, 4), verSpacing=-4)
+        self._curves: dict[str, pg.PlotDataItem] = {}
+        for name, colour in zip(curves, LINE_COLOURS, strict=False):
+            style = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
+            self._curves[name] = self._plot.plot(
+                name=name, pen=pg.mkPen(colour, width=2), **(style if symbols else {})
+            )
+        self._marks: list[pg.InfiniteLine] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._plot)
+
+    def set_data(self, name: str, x: Sequence[float], y: Sequence[float]) -> None:
+        """Replace the points of one curve."""
+        self._curves[name].setData(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+
+    def mark(self, x: float) -> None:
+        """Draw an upright line, for example where a training stage ends."""
+        line = pg.InfiniteLine(x, pen=pg.mkPen("#888888", style=Qt.PenStyle.DashLine))
+        self._plot.addItem(line)
+        self._marks.append(line)
+
+    def clear(self) -> None:
+        """Remove all points and marks."""
+        for curve in self._curves.values():
+            curve.setData([], [])
+        for line in self._marks:
+            self._plot.removeItem(line)
+        self._marks.clear()
+
+    def apply_theme(self, name: str) -> None:
+        """Take background and text colours from a napari theme."""
+        theme = get_theme(name)
+        text = theme.text.as_hex()
+        self._plot.setBackground(theme.background.as_hex())
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+        legend = self._plot.getPlotItem().legend
+        if legend is not None:
+            legend.setLabelTextColor(text)

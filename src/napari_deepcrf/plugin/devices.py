@@ -1,0 +1,59 @@
+"""Makes the computing libraries ready without holding the window up."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_deepcrf.session.events import Event, Progress
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Libraries are loaded; what networks can run on, and which models there are."""
+
+    devices: tuple[tuple[str, str], ...]
+    """(value, text) in the order of the list."""
+    note: str
+    """Warning to show, or nothing."""
+    models: tuple[str, ...]
+
+
+def warm_up() -> Iterator[Event]:
+    """Load PyTorch and compile the CPU kernels; yields `Ready`."""
+    yield Progress("Loading PyTorch")
+    _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
+    _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
+    import torch
+
+    yield Progress("Loading the models")
+    from napari_deepcrf.models import zoo
+
+    cuda = torch.cuda.is_available()
+    devices = [("auto", f"auto ({torch.cuda.get_device_name(0) if cuda else 'CPU'})")]
+    if cuda:
+        devices.append(("cuda", torch.cuda.get_device_name(0)))
+    devices.append(("cpu", f"CPU, {torch.get_num_threads()} threads"))
+    note = "" if cuda else "No CUDA GPU: large images and training take longer."
+    yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
+
+
+def _map_without_interpreter_lock(package: str, library: str) -> None:
+    """Map a large shared library by a foreign call, which releases the lock.
+
+    ``import`` holds the lock while the loader relocates libtorch, 0.2–0.4 s in which the
+    window would stand still. Where this does not apply, the import does all of it.
+    """
+    spec = importlib.util.find_spec(package)
+    if not sys.platform.startswith("linux") or spec is None or spec.origin is None:
+        return
+    path = Path(spec.origin).parent / library
+    if path.exists():
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+        dlopen(os.fsencode(path), os.RTLD_LAZY)

@@ -1,0 +1,202 @@
+"""The dock widget: puts the panels together and wires them to the session."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QFileDialog, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.plugin import devices
+from napari_deepcrf.plugin.image_choice import ImageChoice
+from napari_deepcrf.plugin.keys import bind_keys
+from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
+from napari_deepcrf.plugin.panels.source_panel import SourcePanel
+from napari_deepcrf.plugin.panels.status_panel import StatusPanel
+from napari_deepcrf.plugin.panels.view_panel import ViewPanel
+from napari_deepcrf.plugin.result_layers import ResultLayers
+from napari_deepcrf.plugin.segmenting import Segmenting
+from napari_deepcrf.plugin.workers import Runner
+from napari_deepcrf.session import CRFSettings, Job, Progress, Session
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+DEFAULT_MODEL = "voc-compact"
+MODEL_FILTER = "Models (*.safetensors)"
+
+
+class DeepCRFWidget(QWidget):
+    """Segment the chosen image, move the CRF's parameters, annotate and train."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        # napari hands plugins a proxy that wraps every layer anew; layers are held and compared
+        # as objects here, so the viewer itself is used (only by its public names).
+        self.viewer: napari.viewer.Viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = self.viewer
+        self.session = Session(CRFSettings(parameters=CRFParameters()))
+        self.runner = Runner(self)
+        self._cleanup = ExitStack()
+        self._build_panels()
+        self.result_layers = ResultLayers(viewer)
+        self.image_choice = ImageChoice(
+            viewer, self.session, self.source_panel, self.result_layers, self._cleanup, self
+        )
+        self.segmenting = Segmenting(
+            viewer,
+            self.session,
+            self.runner,
+            self.image_choice,
+            self.result_layers,
+            self.crf_panel,
+            self.view_panel,
+            self._cleanup,
+            self,
+        )
+        self._wire()
+        self._show_settings()
+        self._apply_theme()
+        self._release = _Release(self._cleanup)
+        self.destroyed.connect(self._release)
+        QTimer.singleShot(0, self._start)
+
+    # ---- building ----------------------------------------------------------------------
+
+    def _build_panels(self) -> None:
+        self.source_panel = SourcePanel()
+        self.status_panel = StatusPanel()
+        self.view_panel = ViewPanel()
+        self.crf_panel = CRFPanel()
+        self.tabs = QTabWidget()
+        for panel, title in ((self.crf_panel, "CRF"),):
+            self.tabs.addTab(_scrolled(panel), title)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        for widget in (self.source_panel, self.status_panel, self.view_panel):
+            layout.addWidget(widget)
+        layout.addWidget(self.tabs, stretch=1)
+        self.setMinimumWidth(280)
+
+    def _wire(self) -> None:
+        session, runner = self.session, self.runner
+        self.source_panel.segment_clicked.connect(self.segmenting.segment)
+        self.source_panel.model_chosen.connect(self.load_model)
+        self.source_panel.open_model.connect(self._open_model)
+        self.source_panel.device_chosen.connect(session.choose_device)
+        self.status_panel.cancel_clicked.connect(self.cancel)
+        self.segmenting.refused.connect(self.status_panel.show_error)
+        runner.started.connect(lambda job: self.status_panel.show_progress(job.title, 0, 0))
+        runner.event.connect(self._on_event)
+        runner.failed.connect(self._on_failed)
+        runner.ended.connect(self._on_ended)
+        session.settings_changed.connect(self._show_settings)
+        session.model_changed.connect(self._show_settings)
+        session.freshness_changed.connect(self._show_freshness)
+        theme = self.viewer.events.theme
+        theme.connect(self._apply_theme)
+        self._cleanup.callback(theme.disconnect, self._apply_theme)
+        self._cleanup.callback(runner.close)
+        bind_keys(self.viewer, {"Shift-D": self.segmenting.segment}, self._cleanup)
+
+    def _start(self) -> None:
+        window = self.window()
+        if window is not None:
+            window.installEventFilter(self)
+        self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
+
+    # ---- use cases that belong to no panel ---------------------------------------------
+
+    def load_model(self, name: str) -> None:
+        """Load a zoo name or a file in the background."""
+        self.runner.submit(self.session.load_model(name))
+
+    def cancel(self) -> None:
+        """Stop what runs, as soon as its worker looks."""
+        self.status_panel.show_cancelling()
+        for job in self.runner.jobs:
+            self.session.cancel(job)
+        self.runner.cancel()
+
+    def _open_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILTER)
+        self._list_models()
+        if path:
+            self.load_model(path)
+
+    # ---- what jobs tell ----------------------------------------------------------------
+
+    def _on_event(self, job: Job, event: Any) -> None:
+        if isinstance(event, Progress):
+            if self.status_panel.cancel.isEnabled():
+                self.status_panel.show_progress(event.text, event.done, event.total)
+        elif isinstance(event, devices.Ready):
+            self.source_panel.set_devices(event.devices, self.session.device, event.note)
+            self._models = event.models
+            self._list_models()
+            if self.session.model is None:
+                self.load_model(DEFAULT_MODEL)
+        else:
+            self.session.receive(job, event)
+
+    def _on_failed(self, job: Job, message: str) -> None:
+        self._failure = message
+
+    def _on_ended(self, _job: Job) -> None:
+        failure, self._failure = self._failure, ""
+        if failure:
+            self.status_panel.show_error(failure)
+        elif not self.runner.is_busy():
+            self.status_panel.show_idle("Ready")
+
+    # ---- showing state -----------------------------------------------------------------
+
+    _models: tuple[str, ...] = ()
+    _failure = ""
+
+    def _list_models(self) -> None:
+        self.source_panel.set_models(self._models, self.session.model_name)
+
+    def _show_settings(self, _event: object = None) -> None:
+        learned = self.session.learned_settings
+        self.crf_panel.show_settings(
+            self.session.settings, None if learned is None else learned.parameters
+        )
+        self._list_models()
+
+    def _show_freshness(self, fresh: bool) -> None:
+        state = "none" if self.session.result is None else "fresh" if fresh else "stale"
+        self.status_panel.set_badge(state)
+        self.result_layers.mark(fresh=fresh)
+
+    def _apply_theme(self, _event: object = None) -> None:
+        self.crf_panel.apply_theme(self.viewer.theme)
+
+    # ---- the end -----------------------------------------------------------------------
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
+        """Stop timers and workers before the viewer's window goes."""
+        if event is not None and event.type() == QEvent.Type.Close:
+            self._cleanup.close()
+        return bool(super().eventFilter(watched, event))
+
+
+class _Release:
+    """Called when the widget is destroyed; knows nothing of the widget itself."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._cleanup = cleanup
+
+    def __call__(self, _object: object = None) -> None:
+        self._cleanup.close()
+
+
+def _scrolled(panel: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidget(panel)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area

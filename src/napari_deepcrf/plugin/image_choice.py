@@ -1,0 +1,122 @@
+"""Keeps the session's image in step with the viewer: layers, their data, and the plane shown."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.images import Plane, Revisions, plane_of
+from napari_deepcrf.plugin.qt import Signal
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_deepcrf.plugin.panels.source_panel import SourcePanel
+    from napari_deepcrf.plugin.result_layers import ResultLayers
+    from napari_deepcrf.session import Session
+
+
+class ImageChoice(QObject):
+    """Lists the viewer's image layers, follows the chosen one, and tells the session."""
+
+    layer_changed = Signal(object)  # Image | None
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        session: Session,
+        panel: SourcePanel,
+        own_layers: ResultLayers,
+        cleanup: ExitStack,
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._session, self._panel = viewer, session, panel
+        self._own = own_layers
+        self.revisions = Revisions()
+        self.layer: Image | None = None
+        self.plane: Plane | None = None
+        self._watched: list[Any] = []
+        panel.image_chosen.connect(self.choose)
+        for event, slot in (
+            (viewer.layers.events.inserted, self.refresh),
+            (viewer.layers.events.removed, self.refresh),
+            (viewer.layers.events.renamed, self.refresh),
+            (viewer.layers.selection.events.active, self._on_active),
+            (viewer.dims.events.current_step, self._update_plane),
+        ):
+            event.connect(slot)
+            cleanup.callback(event.disconnect, slot)
+        cleanup.callback(self._unwatch)
+        self._on_active()
+        self.refresh()
+
+    def choose(self, layer: Image | None) -> None:
+        """Make this layer the image."""
+        if layer is not self.layer:
+            self._unwatch()
+            self.layer = layer
+            if layer is not None:
+                for event in (layer.events.data, layer.events.set_data):
+                    event.connect(self._on_data)
+                    self._watched.append(event)
+                for name in ("scale", "translate", "rotate", "shear", "affine", "units"):
+                    event = getattr(layer.events, name)
+                    event.connect(self._update_plane)
+                    self._watched.append(event)
+            self.layer_changed.emit(layer)
+        self._list()
+        self._update_plane()
+
+    def refresh(self, _event: object = None) -> None:
+        """List the layers again; a removed image gives way to the last one left."""
+        images = self._images()
+        if self.layer not in images:
+            self.choose(images[-1] if images else None)
+        else:
+            self._list()
+
+    def _images(self) -> list[Image]:
+        from napari.layers import Image
+
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and layer.ndim >= 2 and "deepcrf" not in layer.metadata
+        ]
+
+    def _list(self) -> None:
+        images = self._images()
+        self._panel.set_images(images, [layer.name for layer in images], self.layer)
+
+    def _on_active(self, _event: object = None) -> None:
+        active = self._viewer.layers.selection.active
+        if active in self._images():
+            self.choose(active)
+
+    def _on_data(self, event: Any) -> None:
+        # `set_data` also comes with every change of slice: only a new array, or an edit told
+        # through `refresh`, is a new image.
+        if event.type == "data" and self.layer is not None:
+            self.revisions.bump(self.layer)
+            self._update_plane()
+
+    def _update_plane(self, _event: object = None) -> None:
+        layer = self.layer
+        if layer is None:
+            self.plane = None
+            self._session.choose_image(None)
+            return
+        step = self._viewer.dims.current_step
+        offset = self._viewer.dims.ndim - layer.ndim
+        self.plane = plane_of(layer, tuple(step[max(offset, 0) :]), self.revisions)
+        self._session.choose_image(self.plane.source)
+
+    def _unwatch(self) -> None:
+        for event in self._watched:
+            for slot in (self._on_data, self._update_plane):
+                event.disconnect(slot)
+        self._watched.clear()

@@ -1,0 +1,137 @@
+"""From napari layers to the session's image and score sources, without copying anything early."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from napari_deepcrf.plugin.geometry import Placement
+from napari_deepcrf.session.images import (
+    ImageSource,
+    ScoreSource,
+    scores_from_labels,
+    scores_from_probabilities,
+)
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+MAX_CHANNELS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One 2-D plane of an image layer: its pixels and its place."""
+
+    source: ImageSource
+    placement: Placement
+    leading: tuple[int, ...]
+    """Indices of the plane along the axes before (y, x)."""
+    stack_shape: tuple[int, ...]
+    """Lengths of those axes."""
+
+
+class Revisions:
+    """Counts how often a layer's data changed: the part of an image's key that pixels decide."""
+
+    def __init__(self) -> None:
+        self._keys: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+        self._numbers = itertools.count(1)
+
+    def key(self, layer: Any) -> tuple[int, int]:
+        """(number of the layer, revision of its data)."""
+        if layer not in self._keys:
+            self._keys[layer] = (next(self._numbers), 0)
+        return self._keys[layer]
+
+    def bump(self, layer: Any) -> None:
+        """Count one more change."""
+        number, revision = self.key(layer)
+        self._keys[layer] = (number, revision + 1)
+
+
+def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane:
+    """The plane of ``layer`` that the viewer shows at ``step`` (indices of all its axes).
+
+    Raises
+    ------
+    ValueError
+        If the layer has no two spatial axes.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(data.shape[: layer.ndim])
+    if layer.ndim < 2:
+        raise ValueError(f"image: expected two or more axes, got shape {shape}")
+    leading = _clip(step, shape)
+    return Plane(
+        source=ImageSource(
+            key=(revisions.key(layer), leading),
+            name=layer.name,
+            shape=(shape[-2], shape[-1]),
+            read=_reader(data, leading),
+        ),
+        placement=Placement.of(layer, leading),
+        leading=leading,
+        stack_shape=shape[:-2],
+    )
+
+
+def all_planes(layer: Image, revisions: Revisions) -> list[Plane]:
+    """Every plane of a stack, in order."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    stack = tuple(data.shape[: layer.ndim])[:-2]
+    return [plane_of(layer, step, revisions) for step in np.ndindex(*stack)]
+
+
+def probability_source(
+    layer: Image, class_names: tuple[str, ...], revisions: Revisions
+) -> ScoreSource:
+    """Scores of a layer whose first axis holds the classes."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    count = data.shape[0]
+    names = class_names if len(class_names) == count else _numbered(count)
+    return ScoreSource(
+        key=revisions.key(layer),
+        name=layer.name,
+        class_names=names,
+        read=lambda: scores_from_probabilities(np.asarray(data)),
+    )
+
+
+def label_source(
+    layer: Labels, class_names: tuple[str, ...], confidence: float, revisions: Revisions
+) -> ScoreSource:
+    """Scores of a labels layer that is trusted to ``confidence``."""
+    data = np.array(layer.data[0] if layer.multiscale else layer.data)
+    count = max(2, int(data.max()) + 1)
+    names = class_names if len(class_names) >= count else _numbered(count)
+    return ScoreSource(
+        key=(revisions.key(layer), confidence),
+        name=layer.name,
+        class_names=names,
+        read=lambda: scores_from_labels(data, len(names), confidence, zero="class"),
+    )
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return ("background", *(f"class {k}" for k in range(1, count)))
+
+
+def _clip(step: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Leading indices of ``step``, aligned from the right as napari does, inside the shape."""
+    aligned = (0,) * len(shape) + tuple(step) if len(step) < len(shape) - 2 else tuple(step)
+    stack = shape[:-2]
+    if not stack:
+        return ()
+    wanted = aligned[: len(stack)]
+    return tuple(int(min(max(i, 0), n - 1)) for i, n in zip(wanted, stack, strict=True))
+
+
+def _reader(data: Any, leading: tuple[int, ...]) -> Callable[[], np.ndarray]:
+    """Copy of the plane, made when the worker asks: later edits cannot reach a running job."""
+    return lambda: np.array(data[leading])

@@ -1,0 +1,81 @@
+"""A slider whose steps are ratios, with a spin box beside it."""
+
+from __future__ import annotations
+
+import math
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
+
+from napari_deepcrf.plugin.qt import Signal
+
+STEPS = 1000
+
+
+class LogSlider(QWidget):
+    """A positive number between two bounds.
+
+    The slider is only a coarse hand: what is typed into the spin box is kept exactly, and
+    ``value_changed`` carries the spin box's value.
+    """
+
+    value_changed = Signal(float)
+    released = Signal()
+
+    def __init__(
+        self, low: float, high: float, decimals: int = 2, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._low, self._high = low, high
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, STEPS)
+        self.slider.setPageStep(STEPS // 20)
+        self.slider.setMinimumWidth(60)
+        self.spin = QDoubleSpinBox()
+        self.spin.setDecimals(decimals)
+        self.spin.setRange(low, high)
+        self.spin.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.spin.setKeyboardTracking(False)
+        self.spin.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.spin.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.spin.setFixedWidth(64)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        row.addWidget(self.slider, stretch=1)
+        row.addWidget(self.spin)
+        self.setFocusProxy(self.spin)
+        self.slider.valueChanged.connect(self._on_slider)
+        self.slider.sliderReleased.connect(self.released)
+        self.spin.valueChanged.connect(self._on_spin)
+
+    def value(self) -> float:
+        """The number shown."""
+        return float(self.spin.value())
+
+    def set_value(self, value: float) -> None:
+        """Show a number, clipped to the bounds, without a signal."""
+        with QSignalBlocker(self.spin), QSignalBlocker(self.slider):
+            self.spin.setValue(value)
+            self.slider.setValue(self._position(self.spin.value()))
+
+    def setToolTip(self, text: str | None) -> None:  # noqa: N802 - Qt's name
+        """Show the text on slider and spin box alike."""
+        for widget in (self.slider, self.spin):
+            widget.setToolTip(text)
+        super().setToolTip(text)
+
+    def _position(self, value: float) -> int:
+        ratio = math.log(value / self._low) / math.log(self._high / self._low)
+        return round(STEPS * min(max(ratio, 0.0), 1.0))
+
+    def _on_slider(self, position: int) -> None:
+        value = self._low * (self._high / self._low) ** (position / STEPS)
+        with QSignalBlocker(self.spin):
+            self.spin.setValue(value)
+        self.value_changed.emit(self.value())
+
+    def _on_spin(self, value: float) -> None:
+        with QSignalBlocker(self.slider):
+            self.slider.setValue(self._position(value))
+        self.value_changed.emit(value)

@@ -1,0 +1,169 @@
+"""The CRF's nine numbers as sliders, how mean field is run, and whether it converged."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSpinBox, QVBoxLayout, QWidget
+
+from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.plugin.curves import CurvePlot
+from napari_deepcrf.plugin.log_slider import LogSlider
+from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
+from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.tooltips import TOOLTIPS
+from napari_deepcrf.session.settings import MAX_ITERATIONS, CRFSettings
+
+# name: (text, lowest, highest); wide enough for learned values, narrow enough to be felt
+SLIDERS: dict[str, tuple[str, float, float]] = {
+    "w_spatial": ("w₁ smooth", 0.01, 100.0),
+    "theta_gamma": ("θγ px", 0.3, 100.0),
+    "w_bilateral": ("w₂ colour", 0.01, 100.0),
+    "theta_alpha": ("θα px", 1.0, 500.0),
+    "theta_beta": ("θβ grey", 1.0, 255.0),
+}
+AXES = {"theta_gamma": ("y", "x"), "theta_alpha": ("y", "x"), "theta_beta": ("1", "2", "3")}
+
+
+class CRFPanel(QWidget):
+    """Shows a `CRFSettings` and emits the changes that the user asks for."""
+
+    changed = Signal(dict)  # keyword arguments of CRFSettings.with_
+    released = Signal()
+    back_to_learned = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._channels = 3
+        self._settings: CRFSettings | None = None
+        self.sliders: dict[str, list[LogSlider]] = {}
+        self._split_rows: list[tuple[QWidget | None, LogSlider]] = []
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        box = QWidget()
+        self._form = form(box)
+        outer.addWidget(box)
+        for name in SLIDERS:
+            self._add_sliders(name)
+        self.independent = QCheckBox("one width per axis and channel")
+        self.independent.setToolTip(TOOLTIPS["independent"])
+        self._form.addRow(self.independent)
+        self.iterations = QSpinBox()
+        self.iterations.setRange(1, MAX_ITERATIONS)
+        self.iterations.setKeyboardTracking(False)
+        self.quality = _choices("fast", "accurate", "exact")
+        self.inference = _choices("parallel", "convergent")
+        add_row(self._form, "Updates", self.iterations, "iterations")
+        add_row(self._form, "Lattice", self.quality, "quality")
+        add_row(self._form, "Inference", self.inference, "inference")
+        self.learned = button("Back to learned", "learned")
+        self._form.addRow(row(self.learned))
+        self.divergence = CurvePlot("update", "KL / pixel", ("KL",), symbols=True)
+        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True)
+        for plot in (self.divergence, self.changes):
+            plot.setToolTip(TOOLTIPS["curve"])
+            outer.addWidget(plot)
+        outer.addStretch(1)
+        self._connect()
+        self._show_split(False)
+
+    def show_settings(self, settings: CRFSettings, learned: CRFParameters | None) -> None:
+        """Show the values without emitting; mark those that differ from the learned ones."""
+        self._settings = settings
+        parameters = settings.parameters
+        split = any(isinstance(getattr(parameters, name), tuple) for name in AXES)
+        with QSignalBlocker(self.independent):
+            self.independent.setChecked(split or self.independent.isChecked())
+        self._show_split(self.independent.isChecked())
+        for name, sliders in self.sliders.items():
+            value = getattr(parameters, name)
+            values = value if isinstance(value, tuple) else (value,) * len(sliders)
+            for slider, number in zip(sliders, values, strict=False):
+                if slider.value() != number:
+                    slider.set_value(number)
+        with (
+            QSignalBlocker(self.iterations),
+            QSignalBlocker(self.quality),
+            QSignalBlocker(self.inference),
+        ):
+            self.iterations.setValue(settings.iterations)
+            self.quality.setCurrentText(settings.quality)
+            self.inference.setCurrentText(settings.inference)
+        self.learned.setEnabled(learned is not None and learned != parameters)
+
+    def set_channels(self, channels: int) -> None:
+        """Number of the image's colour channels: that many colour widths can be split."""
+        self._channels = channels
+        self._show_split(self.independent.isChecked())
+
+    def show_curves(self, divergence: list[float], changed: list[float], pixels: int) -> None:
+        """KL per pixel after updates 0…T and the share of changed labels of updates 1…T."""
+        self.divergence.set_data("KL", range(len(divergence)), [v / pixels for v in divergence])
+        self.changes.set_data("changed", range(1, len(changed) + 1), [100 * v for v in changed])
+
+    def apply_theme(self, name: str) -> None:
+        """Recolour the plots."""
+        self.divergence.apply_theme(name)
+        self.changes.apply_theme(name)
+
+    def _add_sliders(self, name: str) -> None:
+        text, low, high = SLIDERS[name]
+        sliders = [LogSlider(low, high)]
+        add_row(self._form, text, sliders[0], name)
+        for axis in AXES.get(name, ())[1:]:
+            slider = LogSlider(low, high)
+            add_row(self._form, f"{text.split()[0]}, {axis}", slider, name)
+            self._split_rows.append((self._form.labelForField(slider), slider))
+            sliders.append(slider)
+        for slider in sliders:
+            slider.value_changed.connect(lambda _value, n=name: self._emit(n))
+            slider.released.connect(self.released)
+        self.sliders[name] = sliders
+
+    def _connect(self) -> None:
+        self.iterations.valueChanged.connect(lambda v: self.changed.emit({"iterations": v}))
+        self.quality.activated.connect(
+            lambda: self.changed.emit({"quality": self.quality.currentText()})
+        )
+        self.inference.activated.connect(
+            lambda: self.changed.emit({"inference": self.inference.currentText()})
+        )
+        self.independent.toggled.connect(self._on_independent)
+        self.learned.clicked.connect(self.back_to_learned)
+
+    def _emit(self, name: str) -> None:
+        sliders = self.sliders[name]
+        if name in AXES and self.independent.isChecked():
+            count = self._channels if name == "theta_beta" else 2
+            used = (sliders * count)[:count] if count > len(sliders) else sliders[:count]
+            values = tuple(slider.value() for slider in used)
+            self.changed.emit({name: values if count > 1 else values[0]})
+        else:
+            self.changed.emit({name: sliders[0].value()})
+
+    def _on_independent(self, on: bool) -> None:
+        self._show_split(on)
+        if on or self._settings is None:
+            return
+        joined = {}
+        for name in AXES:
+            value = getattr(self._settings.parameters, name)
+            if isinstance(value, tuple):
+                joined[name] = value[0]
+        if joined:
+            self.changed.emit(joined)
+
+    def _show_split(self, on: bool) -> None:
+        for label, slider in self._split_rows:
+            colour = slider in self.sliders["theta_beta"]
+            position = self.sliders["theta_beta"].index(slider) if colour else 0
+            shown = on and (not colour or position < self._channels)
+            if label is not None:
+                label.setVisible(shown)
+            slider.setVisible(shown)
+
+
+def _choices(*texts: str) -> QComboBox:
+    box = combo()
+    box.addItems(list(texts))
+    return box

@@ -1,0 +1,67 @@
+"""Layout shared by the panels, so that they line up at a dock width of 300 pixels."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
+
+from napari_deepcrf.plugin.tooltips import TOOLTIPS
+
+LABEL_WIDTH = 74
+
+
+def form(parent: QWidget) -> QFormLayout:
+    """Form with labels on the left that never wraps."""
+    layout = QFormLayout(parent)
+    layout.setContentsMargins(6, 6, 6, 6)
+    layout.setHorizontalSpacing(8)
+    layout.setVerticalSpacing(5)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return layout
+
+
+def add_row(layout: QFormLayout, text: str, widget: QWidget, tip: str) -> None:
+    """Add a labelled control with its tooltip on both."""
+    label = QLabel(text)
+    label.setFixedWidth(LABEL_WIDTH)
+    label.setToolTip(TOOLTIPS[tip])
+    label.setBuddy(widget)
+    widget.setToolTip(TOOLTIPS[tip])
+    layout.addRow(label, widget)
+
+
+def combo() -> QComboBox:
+    """Combo box that shortens long entries instead of widening the dock."""
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return box
+
+
+def button(text: str, tip: str) -> QPushButton:
+    """Push button with its tooltip."""
+    push = QPushButton(text)
+    push.setToolTip(TOOLTIPS[tip])
+    return push
+
+
+def row(*widgets: QWidget) -> QWidget:
+    """Widgets side by side, sharing the width."""
+    box = QWidget()
+    layout = QHBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget, stretch=1)
+    return box

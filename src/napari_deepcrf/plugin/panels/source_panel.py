@@ -1,0 +1,87 @@
+"""What is segmented, by which model, on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_deepcrf.plugin.panels.form import add_row, button, combo, form
+from napari_deepcrf.plugin.qt import Signal
+
+OPEN_FILE = "Open a model file…"
+
+
+class SourcePanel(QWidget):
+    """Image, model and device, and the button that starts it all."""
+
+    image_chosen = Signal(object)  # a layer
+    model_chosen = Signal(str)  # zoo name or path
+    open_model = Signal()
+    device_chosen = Signal(str)
+    segment_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layers: list[object] = []
+        self.image = combo()
+        self.model = combo()
+        self.device = combo()
+        self.device_note = QLabel()
+        self.device_note.setWordWrap(True)
+        self.segment = button("Segment  (Shift+D)", "segment")
+        layout = form(self)
+        add_row(layout, "Image", self.image, "image")
+        add_row(layout, "Model", self.model, "model")
+        add_row(layout, "Device", self.device, "device")
+        layout.addRow(self.device_note)
+        layout.addRow(self.segment)
+        self.device_note.hide()
+        self.image.activated.connect(self._on_image)
+        self.model.activated.connect(self._on_model)
+        self.device.activated.connect(
+            lambda: self.device_chosen.emit(str(self.device.currentData()))
+        )
+        self.segment.clicked.connect(self.segment_clicked)
+
+    def set_images(self, layers: Sequence[object], names: Sequence[str], chosen: object) -> None:
+        """List the image layers and show which one is chosen."""
+        self._layers = list(layers)
+        with QSignalBlocker(self.image):
+            self.image.clear()
+            self.image.addItems(list(names) or ["no image layer"])
+            self.image.setEnabled(bool(names))
+            if chosen in self._layers:
+                self.image.setCurrentIndex(self._layers.index(chosen))
+
+    def set_models(self, names: Sequence[str], chosen: str) -> None:
+        """List model names and paths and show which one is chosen."""
+        known = [*names] if chosen in names or not chosen else [*names, chosen]
+        with QSignalBlocker(self.model):
+            self.model.clear()
+            for name in known:
+                self.model.addItem(name.replace("\\", "/").rsplit("/", 1)[-1], name)
+            self.model.addItem(OPEN_FILE, None)
+            self.model.setCurrentIndex(known.index(chosen) if chosen in known else 0)
+
+    def set_devices(self, entries: Sequence[tuple[str, str]], chosen: str, note: str) -> None:
+        """List devices as (value, text); ``note`` is a warning shown below, if any."""
+        with QSignalBlocker(self.device):
+            self.device.clear()
+            for value, text in entries:
+                self.device.addItem(text, value)
+            self.device.setCurrentIndex(max(0, self.device.findData(chosen)))
+        self.device_note.setText(note)
+        self.device_note.setVisible(bool(note))
+
+    def _on_image(self, index: int) -> None:
+        if index < len(self._layers):
+            self.image_chosen.emit(self._layers[index])
+
+    def _on_model(self) -> None:
+        name = self.model.currentData()
+        if name is None:
+            self.open_model.emit()
+        else:
+            self.model_chosen.emit(str(name))

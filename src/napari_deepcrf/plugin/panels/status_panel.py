@@ -1,0 +1,81 @@
+"""What is running, how far it is, what went wrong, and whether the result is up to date."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_deepcrf.plugin.panels.form import button
+from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.tooltips import TOOLTIPS
+
+ERROR_STYLE = "color: #e05561"
+BADGES = {
+    "fresh": ("● up to date", "color: #5fb878"),
+    "stale": ("● out of date", "color: #e0a030"),
+    "none": ("", ""),
+}
+
+
+class StatusPanel(QWidget):
+    """Progress bar with Cancel, one line of text, and the badge."""
+
+    cancel_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(14)
+        self.cancel = button("Cancel", "cancel")
+        self.text = QLabel("Ready")
+        self.text.setWordWrap(True)
+        self.badge = QLabel()
+        self.badge.setToolTip(TOOLTIPS["badge"])
+        top, bottom = QHBoxLayout(), QHBoxLayout()
+        for layout in (top, bottom):
+            layout.setContentsMargins(0, 0, 0, 0)
+        top.addWidget(self.bar, stretch=1)
+        top.addWidget(self.cancel)
+        bottom.addWidget(self.text, stretch=1)
+        bottom.addWidget(self.badge)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 2, 6, 6)
+        outer.setSpacing(4)
+        outer.addLayout(top)
+        outer.addLayout(bottom)
+        self.cancel.clicked.connect(self.cancel_clicked)
+        self.show_idle("Ready")
+
+    def show_progress(self, text: str, done: int, total: int) -> None:
+        """A job runs; total 0 makes the bar swing."""
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        self.cancel.setEnabled(True)
+        self._say(text)
+
+    def show_cancelling(self) -> None:
+        """Cancel was pressed; the worker has not stopped yet."""
+        self.cancel.setEnabled(False)
+        self._say("Cancelling…")
+
+    def show_idle(self, text: str) -> None:
+        """Nothing runs."""
+        self.bar.setRange(0, 1)
+        self.bar.setValue(0)
+        self.cancel.setEnabled(False)
+        self._say(text)
+
+    def show_error(self, text: str) -> None:
+        """Something failed, or cannot be done."""
+        self.show_idle(text)
+        self.text.setStyleSheet(ERROR_STYLE)
+
+    def set_badge(self, state: str) -> None:
+        """``fresh``, ``stale`` or ``none``."""
+        text, style = BADGES[state]
+        self.badge.setText(text)
+        self.badge.setStyleSheet(style)
+
+    def _say(self, text: str) -> None:
+        self.text.setStyleSheet("")
+        self.text.setText(text)

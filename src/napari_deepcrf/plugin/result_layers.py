@@ -1,0 +1,181 @@
+"""The layers of a result: made once, updated in place, held as objects, never by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_deepcrf.plugin.palette import RGB, label_colormap
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+    from napari_deepcrf.plugin.geometry import Placement
+    from napari_deepcrf.session.results import Result
+
+Role = Literal["unary", "marginals", "uncertainty", "labels", "history"]
+ROLES: tuple[Role, ...] = ("unary", "marginals", "uncertainty", "labels", "history")
+
+STALE_SUFFIX = " (out of date)"
+STALE_FADE = 0.5
+
+
+class ResultLayers:
+    """Shows one result at a time as napari layers.
+
+    The layers of a new image are new ones; those of the previous image stay in the viewer and
+    become the user's. A layer that the user removed is made again by the next result.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._layers: dict[Role, Layer] = {}
+        self._owner: object = None
+        self._faded: dict[Role, tuple[float, float]] = {}
+
+    def __getitem__(self, role: Role) -> Layer:
+        return self._layers[role]
+
+    def get(self, role: Role) -> Layer | None:
+        """The layer of a role, if it is in the viewer."""
+        return self._layers.get(role)
+
+    def __contains__(self, layer: object) -> bool:
+        return any(layer is own for own in self._layers.values())
+
+    def steps(
+        self,
+        result: Result,
+        owner: object,
+        name: str,
+        placement: Placement,
+        colours: tuple[RGB, ...],
+    ) -> Iterator[None]:
+        """Show a result layer by layer: a generator, to be advanced between events of the GUI.
+
+        ``owner`` is the image layer: a result of another one starts new layers.
+        """
+        if owner is not self._owner:
+            self._layers.clear()
+            self._faded.clear()
+            self._owner = owner
+        self.mark(fresh=True)
+        for role in reversed(ROLES):
+            if role in self._layers:
+                self._update(role, result, placement, colours)
+                yield
+        for role in ROLES:
+            if role not in self._layers:
+                self._layers[role] = self._add(role, result, name, placement, colours)
+                yield
+
+    def forget(self, layer: Layer) -> None:
+        """The user removed a layer."""
+        for role, own in list(self._layers.items()):
+            if own is layer:
+                del self._layers[role]
+                self._faded.pop(role, None)
+
+    def mark(self, *, fresh: bool) -> None:
+        """Name and fade the layers as out of date, or take that back."""
+        for role, layer in self._layers.items():
+            if not fresh and role not in self._faded:
+                before = layer.opacity
+                layer.opacity = before * STALE_FADE
+                self._faded[role] = (before, layer.opacity)
+                layer.name = f"{layer.name}{STALE_SUFFIX}"
+            elif fresh and role in self._faded:
+                before, faded = self._faded.pop(role)
+                if layer.opacity == faded:
+                    layer.opacity = before
+                layer.name = layer.name.removesuffix(STALE_SUFFIX)
+
+    def _update(
+        self, role: Role, result: Result, placement: Placement, colours: tuple[RGB, ...]
+    ) -> None:
+        layer = self._layers[role]
+        layer.data = _data(role, result, placement)
+        kwargs = placement.layer_kwargs(*_leading(role))
+        if not np.allclose(layer.translate, kwargs["translate"]):
+            layer.translate = kwargs["translate"]
+        if role in ("labels", "history"):
+            _describe(layer, result, colours)
+
+    def _add(
+        self,
+        role: Role,
+        result: Result,
+        name: str,
+        placement: Placement,
+        colours: tuple[RGB, ...],
+    ) -> Layer:
+        from napari.layers import Image, Labels
+
+        data = _data(role, result, placement)
+        title = f"{name} [{_TITLES[role]}]"
+        common: dict[str, Any] = placement.layer_kwargs(*_leading(role))
+        common["metadata"] = {"deepcrf": role}
+        layer: Layer
+        if role in ("labels", "history"):
+            layer = Labels(data, name=title, opacity=0.6, visible=role == "history", **common)
+            _describe(layer, result, colours)
+            layer.editable = role == "labels"
+        else:
+            limits = _limits(result.unary) if role == "unary" else (0.0, 1.0)
+            layer = Image(
+                data,
+                name=title,
+                contrast_limits=limits,
+                colormap="magma" if role == "uncertainty" else "gray",
+                blending="additive" if role == "uncertainty" else "translucent",
+                visible=False,
+                **common,
+            )
+        selected = set(self._viewer.layers.selection)
+        self._viewer.add_layer(layer)
+        self._viewer.layers.selection = selected
+        return layer
+
+
+_TITLES: dict[Role, str] = {
+    "unary": "unary",
+    "marginals": "marginals",
+    "uncertainty": "uncertainty",
+    "labels": "labels",
+    "history": "label history",
+}
+
+
+def _leading(role: Role) -> tuple[str, ...]:
+    if role in ("unary", "marginals"):
+        return ("class", "update")
+    return () if role == "labels" else ("update",)
+
+
+def _data(role: Role, result: Result, placement: Placement) -> np.ndarray:
+    """The array of a role with axes of length one for a stack's planes before (y, x)."""
+    if role == "unary":
+        values = result.unary[:, None]
+        shape = (values.shape[0], result.iterations + 1, *values.shape[2:])
+        data = np.broadcast_to(values, shape)
+    else:
+        data = getattr(result, role)
+    planes = placement.ndim - 2
+    return data.reshape(*data.shape[:-2], *(1,) * planes, *data.shape[-2:])
+
+
+def _limits(unary: np.ndarray) -> tuple[float, float]:
+    low, high = float(unary.min()), float(unary.max())
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _describe(layer: Any, result: Result, colours: tuple[RGB, ...]) -> None:
+    """Class colours, and class names for napari's status bar."""
+    names = list(result.class_names)
+    features = {"index": list(range(len(names))), "class": names}
+    if list(layer.features.get("class", ())) != names:
+        layer.features = features
+        layer.colormap = label_colormap(colours, first=0)

@@ -1,0 +1,68 @@
+"""Every tooltip in one place: what a control does to the result, not what it is called."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TOOLTIPS: Final[dict[str, str]] = {
+    # what is segmented, by what
+    "image": "The image to segment. Of a stack, the plane that the viewer shows.",
+    "model": "Trained network and CRF. The last entry opens a .safetensors file.",
+    "device": "Where the network runs. ‘auto’ takes a CUDA GPU if there is one.",
+    "segment": "Run network and CRF on the image and add the results as layers (Shift+D).",
+    "cancel": "Stop what is running. Layers and models stay as they are.",
+    "badge": "Whether the layers belong to the image, the model and the CRF settings chosen now.",
+    "class": "The class whose scores and marginals the viewer shows.",
+    "update": "The mean-field update shown: 0 is the network alone, the last one the result.",
+    # the CRF
+    "w_spatial": "Weight of the smoothness kernel. Larger: small isolated regions vanish, "
+    "whatever their colour.",
+    "theta_gamma": "Width of the smoothness kernel in pixels. Larger: smoothing reaches farther "
+    "and rounds corners.",
+    "w_bilateral": "Weight of the appearance kernel. Larger: boundaries follow colour edges more "
+    "than the network.",
+    "theta_alpha": "Spatial width of the appearance kernel in pixels. Larger: farther pixels of "
+    "like colour take the same label.",
+    "theta_beta": "Colour width of the appearance kernel in grey levels of 0–255. Smaller: only "
+    "nearly equal colours attract each other.",
+    "independent": "One width for every axis and colour channel: all nine parameters.",
+    "iterations": "Number of mean-field updates. More: labels spread farther and settle.",
+    "quality": "fast: as other tools do. accurate: closer to the exact sums, slower. "
+    "exact: brute force, for small images.",
+    "inference": "parallel: all pixels at once, the paper's. convergent: the KL falls at every "
+    "update, slower.",
+    "learned": "Set widths and weights back to what the model was trained to.",
+    "curve": "Top: KL divergence between the marginals and the CRF. Bottom: share of pixels "
+    "that changed their label. Both flat means that more updates change nothing.",
+    # annotating
+    "annotate": "Add a scribble layer to paint classes on (Shift+A). Pressing Shift+1 … Shift+9 "
+    "picks a class.",
+    "scribbles": "Labels layer to learn from: 0 is unlabelled, k is the k-th class of the list.",
+    "classes": "The classes. Click a name to pick it for painting, double-click to rename it; "
+    "double-click its colour to change it.",
+    "add_class": "Add a class. The model's top layer gets an output for it when it is trained.",
+    "live": "After every stroke, fit the top layer to the scribbles and refine again.",
+    # training
+    "train_data": "Scribbles of this image, or a folder of VOC layout or of image/label pairs.",
+    "configuration": "scribbles: short, on the painted pixels. compact: the embedded model's "
+    "recipe. paper: the paper's two stages.",
+    "train": "Train in the background (Shift+S). The present model stays until you keep the "
+    "new one.",
+    "pause": "Hold training after the present step; press again to go on.",
+    "stop": "End training now and keep the best state it has reached.",
+    "keep": "Use the trained model from now on.",
+    "revert": "Go back to the model as it was before training.",
+    "save_model": "Write the model in use, with its CRF parameters, to a .safetensors file.",
+    "model_folder": "Open the folder of the model's file.",
+    "loss_curve": "Negative log-likelihood of the labelled pixels at every step.",
+    "iou_curve": "Mean IoU on the validation images, of the network alone and with the CRF.",
+    # a CRF for anything, objects, batch
+    "source": "Refine the model's scores, or those of another tool: a layer of probabilities "
+    "(classes first) or a labels layer.",
+    "confidence": "How far the labels layer is trusted: the probability of the given label.",
+    "objects": "Turn one class of the result into numbered objects with a table of features.",
+    "object_class": "The class whose connected regions become objects.",
+    "minimum": "Regions with fewer pixels are left out.",
+    "batch": "Segment every plane of the stack, or every image of a folder, with the same model "
+    "and CRF settings.",
+}

@@ -1,0 +1,108 @@
+"""Runs the session's jobs in napari workers: one at a time in a lane, the latest one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from napari.qt.threading import GeneratorWorker, create_worker
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.session.events import Event, Job
+
+LANES = {"segment": "crf", "refine": "crf", "live": "crf"}
+"""Kinds that share cached scores and lattices, and so must not run beside each other."""
+
+
+class Runner(QObject):
+    """Starts jobs off the GUI thread and relays their events to it.
+
+    A job of a busy lane waits until the running one has stopped at its next event; only the
+    latest waiting job is kept.
+    """
+
+    started = Signal(object)  # Job
+    event = Signal(object, object)  # Job, Event
+    failed = Signal(object, str)  # Job, one line
+    ended = Signal(object)  # Job: done, cancelled or failed
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._running: dict[str, tuple[Job, GeneratorWorker[Any, Any, Any]]] = {}
+        self._waiting: dict[str, Job] = {}
+        self._closed = False
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Jobs in workers now."""
+        return tuple(job for job, _ in self._running.values())
+
+    def is_busy(self, *kinds: str) -> bool:
+        """Whether anything runs or waits; with kinds, whether one of these does."""
+        busy = [*self.jobs, *self._waiting.values()]
+        return any(not kinds or job.kind in kinds for job in busy)
+
+    def submit(self, job: Job) -> None:
+        """Run a job, after the one of its lane has been asked to stop."""
+        if self._closed:
+            return
+        lane = LANES.get(job.kind, job.kind)
+        if lane in self._running:
+            self._waiting[lane] = job
+            self._running[lane][1].quit()
+        else:
+            self._start(lane, job)
+
+    def cancel(self, kind: str | None = None) -> None:
+        """Ask jobs (of one kind) to stop at their next event and drop waiting ones."""
+        for lane, job in list(self._waiting.items()):
+            if kind in (None, job.kind):
+                del self._waiting[lane]
+        for job, worker in self._running.values():
+            if kind in (None, job.kind):
+                worker.quit()
+
+    def toggle_pause(self, kind: str) -> bool:
+        """Pause or resume the job of a kind; returns whether it is to be paused now."""
+        for job, worker in self._running.values():
+            if job.kind == kind:
+                paused = not worker.is_paused
+                worker.pause() if paused else worker.resume()
+                return paused
+        return False
+
+    def close(self) -> None:
+        """Stop everything; nothing is relayed afterwards."""
+        self._closed = True
+        self.cancel()
+
+    def _start(self, lane: str, job: Job) -> None:
+        def iterate() -> Iterator[Event]:
+            yield from job.steps()
+
+        worker = create_worker(iterate, _start_thread=False, _ignore_errors=True)
+        self._running[lane] = (job, worker)
+        worker.yielded.connect(lambda event: self._relay(job, event))
+        worker.errored.connect(lambda error: self._on_error(job, error))
+        worker.finished.connect(lambda: self._on_finished(lane))
+        worker.start()
+        self.started.emit(job)
+
+    def _relay(self, job: Job, event: Event) -> None:
+        if not self._closed:
+            self.event.emit(job, event)
+
+    def _on_error(self, job: Job, error: Exception) -> None:
+        if not self._closed:
+            text = str(error).strip() or type(error).__name__
+            self.failed.emit(job, text.splitlines()[0])
+
+    def _on_finished(self, lane: str) -> None:
+        job, _ = self._running.pop(lane)
+        if self._closed:
+            return
+        self.ended.emit(job)
+        waiting = self._waiting.pop(lane, None)
+        if waiting is not None:
+            self._start(lane, waiting)

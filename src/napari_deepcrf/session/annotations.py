@@ -1,0 +1,120 @@
+"""The class list that a user annotates with, and scribbles that survive a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_deepcrf.atomic import atomic_write
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class AnnotationClass:
+    """One class of the list: scribbles hold its position plus one (0 = unlabelled)."""
+
+    name: str
+    colour: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("class name: expected a text, got an empty one")
+
+
+class ClassList:
+    """An ordered, editable list of classes; ``changed`` fires after every edit."""
+
+    changed = Signal()
+
+    def __init__(self, classes: Iterable[AnnotationClass]) -> None:
+        self._classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __getitem__(self, index: int) -> AnnotationClass:
+        return self._classes[index]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in order; their positions are the class indices."""
+        return tuple(c.name for c in self._classes)
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB 0–255 in order."""
+        return tuple(c.colour for c in self._classes)
+
+    def replace_all(self, classes: Iterable[AnnotationClass]) -> None:
+        """Take over another list, for example the classes of a newly chosen model."""
+        new = list(classes)
+        if new != self._classes:
+            self._classes = new
+            self.changed.emit()
+
+    def add(self, name: str, colour: tuple[int, int, int]) -> int:
+        """Append a class and return its index; names are unique."""
+        if name in self.names:
+            raise ValueError(f"class name: expected a new one, got {name!r} twice")
+        self._classes.append(AnnotationClass(name, colour))
+        self.changed.emit()
+        return len(self._classes) - 1
+
+    def edit(self, index: int, **changes: Any) -> None:
+        """Change the ``name`` or ``colour`` of one class."""
+        old = self._classes[index]
+        new = AnnotationClass(changes.get("name", old.name), changes.get("colour", old.colour))
+        if new.name != old.name and new.name in self.names:
+            raise ValueError(f"class name: expected a new one, got {new.name!r} twice")
+        if new != old:
+            self._classes[index] = new
+            self.changed.emit()
+
+
+def content_key(image: Array) -> str:
+    """Name pixels by their content, the same after a restart.
+
+    Large images are sampled: shape, type and at most some 65,000 pixels enter the hash.
+    """
+    step = max(1, int(np.ceil((image.shape[0] * image.shape[1] / 65536) ** 0.5)))
+    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image[::step, ::step]).tobytes())
+    return digest.hexdigest()[:32]
+
+
+class ScribbleStore:
+    """Scribbles on disk, one file an image, replaced atomically."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def _path(self, key: str) -> Path:
+        return self.directory / f"{key}.npz"
+
+    def save(self, key: str, scribbles: Array, class_names: tuple[str, ...]) -> None:
+        """Write (H, W) scribbles; a crash in the middle leaves the last whole file."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path(key)) as file:
+            np.savez_compressed(file, scribbles=scribbles, classes=json.dumps(class_names))
+
+    def load(self, key: str) -> tuple[Array, tuple[str, ...]] | None:
+        """Return what was saved for these pixels, or None; a damaged file counts as none."""
+        try:
+            with self._path(key).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return file["scribbles"], tuple(json.loads(str(file["classes"])))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def discard(self, key: str) -> None:
+        """Forget the scribbles of an image."""
+        self._path(key).unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""What a running job tells the session: plain values, made in a worker, read in the main thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.refiner import UnaryCache
+    from napari_deepcrf.session.results import Result
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is; ``total`` 0 means that nobody knows."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class ModelReady:
+    """A model was loaded; ``name`` is what the user asked for (a zoo name or a path)."""
+
+    name: str
+    model: DeepCRF
+
+
+@dataclass(frozen=True)
+class ResultReady:
+    """A whole result; ``cache`` is set when new unaries were computed for it."""
+
+    result: Result
+    cache: UnaryCache | None = None
+
+
+Event = Any  # Progress | ModelReady | ResultReady | an event of the trainer, passed on unchanged
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Work to be done off the main thread: iterate ``steps()`` and hand every event back.
+
+    The generator behind ``steps`` touches nothing mutable of the session: all it needs was
+    captured when the job was made. It may be closed between two events, which cancels it.
+    """
+
+    kind: str
+    generation: int
+    title: str
+    steps: Callable[[], Iterator[Event]] = field(repr=False)

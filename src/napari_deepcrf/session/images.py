@@ -1,0 +1,91 @@
+"""Where a session's pixels and scores come from, without knowing any viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One 2-D image. ``read`` runs in the worker: it may load a plane of a lazy array."""
+
+    key: Hashable
+    """Equal keys mean equal pixels: whoever makes the source changes it with the data."""
+    name: str
+    shape: tuple[int, int]
+    """(H, W), known before anything is read."""
+    read: Callable[[], Array] = field(repr=False, compare=False)
+    """Returns (H, W) or (H, W, C), C = 1, 3 or 4."""
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """Scores of another tool, to be refined by the CRF in place of a network's."""
+
+    key: Hashable
+    name: str
+    class_names: tuple[str, ...]
+    read: Callable[[], Array] = field(repr=False, compare=False)
+    """Returns (L, H, W) float32 scores (log-probabilities up to a constant)."""
+
+
+def scores_from_probabilities(values: Array) -> Array:
+    """Turn (L, H, W) probabilities or logits into scores.
+
+    Values within 0–1 are taken as probabilities (their logarithm, floored at 1e-6, is
+    returned); anything else as scores already.
+
+    Raises
+    ------
+    ValueError
+        If there are not three axes, fewer than two classes, or values that are not finite.
+    """
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim != 3 or values.shape[0] < 2:
+        raise ValueError(
+            f"probabilities: expected (classes, height, width), 2 or more classes first, "
+            f"got shape {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("probabilities: expected finite values, got NaN or infinity")
+    if values.min() < 0 or values.max() > 1:
+        return values
+    return np.asarray(np.log(np.maximum(values, 1e-6)), dtype=np.float32)
+
+
+def scores_from_labels(
+    labels: Array, num_classes: int, confidence: float, *, zero: Literal["class", "unknown"]
+) -> Array:
+    """Turn an (H, W) label image into (L, H, W) scores.
+
+    The labelled class gets probability ``confidence``, the others share the rest. With
+    ``zero="unknown"`` pixels of value 0 are uniform and value k stands for class k − 1.
+
+    Raises
+    ------
+    ValueError
+        If the confidence is outside (1/L, 1) or a label has no class.
+    """
+    labels = np.asarray(labels).astype(np.int64)
+    if not 1 / num_classes < confidence < 1:
+        raise ValueError(f"confidence: expected between 1/{num_classes} and 1, got {confidence:g}")
+    index = labels - 1 if zero == "unknown" else labels
+    lowest = -1 if zero == "unknown" else 0
+    if index.min() < lowest or index.max() >= num_classes:
+        raise ValueError(
+            f"labels: expected values for {num_classes} classes, got up to {labels.max()}"
+        )
+    other = np.log((1 - confidence) / (num_classes - 1))
+    scores = np.full((num_classes, *labels.shape), other, np.float32)
+    known = index >= 0
+    rows, columns = np.nonzero(known)
+    scores[index[known], rows, columns] = np.log(confidence)
+    scores[:, ~known] = 0.0
+    return scores

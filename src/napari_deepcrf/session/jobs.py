@@ -1,0 +1,85 @@
+"""The work behind the session's use cases: generators that a worker iterates.
+
+Every generator yields between two pieces of work, so that closing it cancels within one
+network pass or one mean-field update. PyTorch and Numba release the interpreter lock inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from napari_deepcrf.session.events import Event, ModelReady, Progress, ResultReady
+from napari_deepcrf.session.refiner import UnaryCache
+from napari_deepcrf.session.results import Identity, ResultBuilder
+
+if TYPE_CHECKING:
+    from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.images import ImageSource, ScoreSource
+
+
+def load_model(name: str) -> Iterator[Event]:
+    """Load a zoo name or a file; yields `ModelReady`."""
+    yield Progress(f"Loading {name}")
+    from napari_deepcrf.models import DeepCRF
+
+    yield ModelReady(name, DeepCRF.load(name))
+
+
+def segment_image(
+    image: ImageSource, model: DeepCRF, device: str, identity: Identity
+) -> Iterator[Event]:
+    """Network, then mean field; yields progress and at last a `ResultReady` with its cache."""
+    total = identity.settings.iterations + 3
+    yield Progress(f"Reading {image.name}", 0, total)
+    from napari_deepcrf.inference import Predictor, check_image
+
+    pixels = check_image(image.read())
+    yield Progress("Running the network", 1, total)
+    scores = Predictor(model, device=device).unary(pixels)
+    cache = UnaryCache(
+        image_key=identity.image,
+        unary_name=identity.unary,
+        image=pixels,
+        scores=scores,
+        class_names=tuple(model.class_names),
+    )
+    yield from _mean_field(cache, identity, done=2, total=total)
+
+
+def segment_scores(image: ImageSource, source: ScoreSource, identity: Identity) -> Iterator[Event]:
+    """Mean field over another tool's scores; events as from `segment_image`."""
+    total = identity.settings.iterations + 2
+    yield Progress(f"Reading {source.name}", 0, total)
+    from napari_deepcrf.inference import check_image
+
+    pixels = check_image(image.read())
+    scores = source.read()
+    if scores.shape[1:] != pixels.shape[:2]:
+        raise ValueError(
+            f"scores: expected (classes, {pixels.shape[0]}, {pixels.shape[1]}) as the image, "
+            f"got shape {scores.shape}"
+        )
+    cache = UnaryCache(
+        image_key=identity.image,
+        unary_name=identity.unary,
+        image=pixels,
+        scores=scores,
+        class_names=source.class_names,
+    )
+    yield from _mean_field(cache, identity, done=1, total=total)
+
+
+def refine(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
+    """Mean field alone, on cached scores and the lattices that still fit."""
+    yield from _mean_field(cache, identity, done=0, total=identity.settings.iterations + 1)
+
+
+def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
+    settings = identity.settings
+    builder = ResultBuilder(cache.scores, settings.iterations)
+    yield Progress("Building the lattices", done, total)
+    for t, (marginals, divergence) in enumerate(cache.updates(settings)):
+        builder.add(marginals, divergence)
+        yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)
+    yield ResultReady(builder.build(identity, cache.class_names), cache)

@@ -1,0 +1,52 @@
+"""The dense CRF's settings as one frozen value, so that results can carry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from napari_deepcrf.crf import CRFParameters
+
+Quality = Literal["fast", "accurate", "exact"]
+Inference = Literal["parallel", "convergent"]
+
+MAX_ITERATIONS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFSettings:
+    """Kernel parameters and how mean field is run with them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown quality or inference, or iterations outside 1 to 50.
+    """
+
+    parameters: CRFParameters
+    """Weights and widths of the two Gaussian kernels."""
+    iterations: int = 5
+    """Number of mean-field updates T."""
+    quality: Quality = "fast"
+    """Accuracy of the lattice: ``fast``, ``accurate`` (ring, two blurs) or ``exact`` (brute)."""
+    inference: Inference = "parallel"
+    """``parallel`` updates all pixels at once; ``convergent`` (CCCP) lowers the KL every time."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.iterations <= MAX_ITERATIONS:
+            raise ValueError(f"iterations: expected 1 to {MAX_ITERATIONS}, got {self.iterations}")
+        for name, choices in (("quality", get_args(Quality)), ("inference", get_args(Inference))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+    def with_(self, **changes: Any) -> CRFSettings:
+        """Return a copy with the given settings or kernel parameters changed.
+
+        Names of ``CRFParameters`` (``theta_gamma``, ``w_spatial``, …) go to the parameters.
+        """
+        own = {k: v for k, v in changes.items() if k in type(self).__dataclass_fields__}
+        rest = {k: v for k, v in changes.items() if k not in own}
+        if rest:
+            own["parameters"] = replace(own.get("parameters", self.parameters), **rest)
+        return replace(self, **own)
