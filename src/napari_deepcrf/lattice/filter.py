@@ -13,7 +13,6 @@ there the weights depend linearly on the features as long as no point changes it
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 from torch import Tensor
@@ -21,7 +20,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.embedding import elevate_transposed, weights_transposed
-from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 
 
 def permutohedral_filter(
@@ -93,7 +92,7 @@ class _Barycentric(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         lattice: Lattice = ctx.lattice
         elevated = weights_transposed(gradient, lattice.rank)
-        return elevate_transposed(elevated) * math.sqrt(lattice.passes), None
+        return elevate_transposed(elevated) * feature_scale(lattice.passes), None
 
 
 class _Filter(Function):

@@ -33,7 +33,7 @@ class Kernels(Protocol):
         ...
 
     def blur(self, lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
-        """(M, C) -> (M, C): z + (left + right) / 2 along each axis 0..d.
+        """(M, C) -> (M, C): z + tap (left + right) along each axis 0..d.
 
         Each further pass runs in the order opposite to the pass before it. ``reverse`` runs the
         whole sequence backwards: the transposed operator.

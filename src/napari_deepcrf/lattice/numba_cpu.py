@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deepcrf.lattice.embedding import axis_scales
-from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 from napari_deepcrf.lattice.numba_build import (
     add_ring,
     find_neighbours,
@@ -60,7 +60,7 @@ def numbering(
         If the features spread over more cells than a key can number.
     """
     d = len(lowest)
-    scale = (np.array(axis_scales(d)) * math.sqrt(passes)).astype(np.float32)
+    scale = (np.array(axis_scales(d)) * feature_scale(passes)).astype(np.float32)
     low, high = lowest * scale.astype(float), highest * scale.astype(float)
     stride, size, offset = [], d + 1, 0
     for j in range(d):
@@ -92,10 +92,11 @@ def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     axes = range(lattice.dim + 1)
     buffers = (np.empty_like(source), np.empty_like(source))
     turn = 0
+    tap = np.float32(lattice.tap)
     descending = reverse and lattice.passes % 2 == 1
     for number in range(lattice.passes):
         for axis in reversed(axes) if descending != (number % 2 == 1) else axes:
-            _blur_axis(lattice.neighbours[axis].numpy(), source, buffers[turn])
+            _blur_axis(lattice.neighbours[axis].numpy(), tap, source, buffers[turn])
             source, turn = buffers[turn], 1 - turn
     return torch.from_numpy(source)
 
@@ -139,18 +140,17 @@ def _splat(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatA
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _blur_axis(neighbours: Int32Array, z: FloatArray, out: FloatArray) -> None:
+def _blur_axis(neighbours: Int32Array, tap: np.float32, z: FloatArray, out: FloatArray) -> None:
     missing = z.shape[0]
-    half = np.float32(0.5)
     for v in range(z.shape[0]):
         left, right = neighbours[v, 0], neighbours[v, 1]
         if left != missing and right != missing:
             for c in range(z.shape[1]):
-                out[v, c] = z[v, c] + half * (z[left, c] + z[right, c])
+                out[v, c] = z[v, c] + tap * (z[left, c] + z[right, c])
         elif left != missing or right != missing:
             only = left if right == missing else right
             for c in range(z.shape[1]):
-                out[v, c] = z[v, c] + half * z[only, c]
+                out[v, c] = z[v, c] + tap * z[only, c]
         else:
             for c in range(z.shape[1]):
                 out[v, c] = z[v, c]

@@ -5,20 +5,18 @@ Every faster set of kernels is tested against this one.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from napari_deepcrf.lattice.embedding import elevate, simplex
-from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 
 KEY_LIMIT = 2**62
 
 
 def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
     """Embed features (N, d) and connect the occupied vertices; see ``Lattice.build``."""
-    elevated = elevate(features * math.sqrt(passes))
+    elevated = elevate(features * feature_scale(passes))
     check_cells(elevated)
     cell, rank, weight = simplex(elevated)
     keys, strides = _vertex_keys(cell, rank)
@@ -73,7 +71,7 @@ def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     for number in range(lattice.passes):
         for neighbour in reversed(axes) if descending != (number % 2 == 1) else axes:
             padded = torch.cat([z, nothing])
-            z = z + 0.5 * (padded[neighbour[:, 0]] + padded[neighbour[:, 1]])
+            z = z + lattice.tap * (padded[neighbour[:, 0]] + padded[neighbour[:, 1]])
     return z
 
 

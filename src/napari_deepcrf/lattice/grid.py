@@ -1,0 +1,71 @@
+"""An exact Gaussian over the positions of a pixel grid: one short filter along each axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class GridGaussian:
+    """K = K_0 ⊗ K_1 (⊗ K_2): a separable Gaussian, zero beyond the border and a truncation.
+
+    Its gradients are those of the truncated kernel.
+    """
+
+    shape: tuple[int, ...]
+    """The grid, slowest axis first; N is its size."""
+    taps: tuple[Tensor, ...]
+    """For each axis the kernel's values at offsets -r..r, a function of the axis's width."""
+
+    def apply(self, values: Tensor) -> Tensor:
+        """K x for values (N, C)."""
+        volume = values.reshape(*self.shape, values.shape[1])
+        for axis, taps in enumerate(self.taps):
+            volume = correlate(volume, taps, axis)
+        return volume.reshape(values.shape)
+
+    def diagonal(self) -> Tensor:
+        """(N,) one for every pixel, up to the widths' gradient, which is zero."""
+        centre = torch.stack([taps[taps.shape[0] // 2] for taps in self.taps]).prod()
+        return centre.expand(math.prod(self.shape))
+
+
+def gaussian_taps(width: Tensor, size: int, radius: float) -> Tensor:
+    """exp(-k²/2θ²) for k = -r..r, r being ``radius`` widths but never past the axis's ``size``."""
+    reach = min(size - 1, math.ceil(radius * float(width.detach())))
+    offsets = torch.arange(-reach, reach + 1, dtype=width.dtype, device=width.device)
+    return torch.exp(-0.5 * (offsets / width) ** 2)
+
+
+def correlate(volume: Tensor, taps: Tensor, axis: int) -> Tensor:
+    """y_i = Σ_k t_k x_{i+k} along one axis, zero beyond the ends; differentiable in both.
+
+    The axis is cut into overlapping blocks that share one banded matrix, so that the work is a
+    single matrix product and its cost grows with the reach, not with the axis.
+    """
+    reach = taps.shape[0] // 2
+    size = volume.shape[axis]
+    block = min(size, max(32, 2 * reach))
+    count = -(-size // block)
+    moved = volume.movedim(axis, -1)
+    padded = torch.nn.functional.pad(moved, (reach, count * block - size + reach))
+    windows = padded.unfold(-1, block + 2 * reach, block)
+    result = (windows @ _band(taps, block).T).flatten(-2)[..., :size]
+    return result.movedim(-1, axis)
+
+
+def _band(taps: Tensor, block: int) -> Tensor:
+    """(block, block + 2r), every row the taps, shifted by one more."""
+    rows = [torch.nn.functional.pad(taps, (row, block - 1 - row)) for row in range(block)]
+    return torch.stack(rows)
+
+
+def spatial_taps(widths: Tensor, shape: Sequence[int], radius: float) -> tuple[Tensor, ...]:
+    """Taps for every axis of a grid; widths (x, y) or (x, y, z), the shape slowest axis first."""
+    pairs = zip(reversed(widths.unbind()), shape, strict=True)
+    return tuple(gaussian_taps(width, size, radius) for width, size in pairs)
