@@ -7,12 +7,12 @@ from uint8 copies whose longer side has a fixed size.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from napari_deepcrf.atomic import atomic_write
 from napari_deepcrf.data.samples import DatasetError, Sample, SegmentationDataset, check_sample
 
 
@@ -86,15 +86,14 @@ def _fingerprint(dataset: SegmentationDataset, size: int | None) -> str:
 
 def _save(path: Path, samples: list[Sample]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(
-        temporary,
-        names=np.array([sample.name for sample in samples]),
-        shapes=np.array([sample.labels.shape for sample in samples]),
-        images=np.concatenate([sample.image.reshape(-1) for sample in samples]),
-        labels=np.concatenate([sample.labels.reshape(-1) for sample in samples]),
-    )
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        np.savez(
+            file,
+            names=np.array([sample.name for sample in samples]),
+            shapes=np.array([sample.labels.shape for sample in samples]),
+            images=np.concatenate([sample.image.reshape(-1) for sample in samples]),
+            labels=np.concatenate([sample.labels.reshape(-1) for sample in samples]),
+        )
 
 
 def _load(path: Path) -> list[Sample]:

@@ -34,16 +34,17 @@ class SoftLabels:
                 )
             return cls([stored[name] for name in names])
 
-    def crop(self, index: int, window: CropGeometry, shape: tuple[int, ...], size: int) -> Tensor:
-        """(L, size, size) probabilities in a window of an (H, W) image, zero outside it."""
-        height, width = shape[:2]
-        sign = -1.0 if window.flip else 1.0
-        scale_y, scale_x = window.side / height, window.side / width
-        centre_y = (2 * window.top + window.side) / height - 1
-        centre_x = (2 * window.left + window.side) / width - 1
-        theta = torch.tensor([[[sign * scale_x, 0.0, centre_x], [0.0, scale_y, centre_y]]])
+    def crop(self, index: int, window: CropGeometry, shape: tuple[int, ...], stride: int) -> Tensor:
+        """(L, n, n) probabilities at every ``stride``-th pixel of a window, zero outside the image.
+
+        ``shape`` starts with the image's H and W in the pixels that ``window`` counts.
+        """
+        along = (torch.arange(0, window.size, stride) + 0.5) / window.size
+        across = 1 - along if window.flip else along
+        y = 2 * (window.top + window.side * along) / shape[0] - 1
+        x = 2 * (window.left + window.side * across) / shape[1] - 1
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
         values = torch.from_numpy(self.maps[index]).float()[None]
-        grid = F.affine_grid(theta, [1, values.shape[1], size, size], align_corners=False)
-        inside = (grid.abs() <= 1).all(dim=-1)[:, None]
         sampled = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
-        return (sampled * inside)[0]
+        inside = (grid.abs() <= 1).all(dim=-1)
+        return (sampled * inside[:, None])[0]

@@ -62,7 +62,8 @@ class CropGeometry:
         low, high = np.log(augmentation.scale)
         side = augmentation.crop / float(np.exp(rng.uniform(low, high)))
         top, left = (
-            float(rng.uniform(*sorted((0.0, extent - side)))) for extent in shape
+            float(rng.uniform(min(0.0, slack), max(0.0, slack)))
+            for slack in (shape[0] - side, shape[1] - side)
         )
         return cls(top, left, side, augmentation.crop, bool(rng.random() < augmentation.flip))
 
@@ -105,7 +106,8 @@ def jitter_colours(
     # Colours about their grey, then everything about the mean, then all levels: one expression.
     result = grey + saturation * (result - grey)
     result = brightness * (mean + contrast * (result - mean))
-    return np.clip(result, 0, 255).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(result, 0, 255).astype(np.float32)
+    return clipped
 
 
 def augment(

@@ -8,6 +8,7 @@ score map.
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -233,9 +234,11 @@ def fold_batch_norm(network: UnaryNetwork) -> UnaryNetwork:
     for name, block in backbone.features.named_children():
         if not isinstance(block, nn.Sequential):
             continue
+        convolution, norm = block.get_submodule("conv"), block.get_submodule("norm")
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         folded = nn.utils.fusion.fuse_conv_bn_eval(
-            block.get_submodule("conv").eval(),  # type: ignore[arg-type]
-            block.get_submodule("norm").eval(),  # type: ignore[arg-type]
+            deepcopy(convolution).eval(), deepcopy(norm).eval()
         )
         plain.get_submodule(f"features.{name}.conv").load_state_dict(folded.state_dict())
     plain.score.load_state_dict(backbone.score.state_dict())

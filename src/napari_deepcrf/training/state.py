@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
+
+from napari_deepcrf.atomic import atomic_write
 
 _GROUPS = "param_groups"
 
@@ -18,12 +19,9 @@ _GROUPS = "param_groups"
 def write_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     """Write tensors and JSON-able values; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"state": json.dumps(values)})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as file:
+        file.write(serialize(contiguous, {"state": json.dumps(values)}))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,145 @@
+"""Segmenting arrays: checked at the edge, tensors inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.data.images import check_image, check_pixels
+from napari_deepcrf.models.deepcrf import DeepCRF
+
+__all__ = ["Predictor", "Segmentation", "check_image", "refine", "segment"]
+
+Progress = Callable[[int, int], None]
+"""Called with (units of work done, units in all)."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a model says about an H × W image with L classes after T mean-field updates."""
+
+    unary: NDArray[np.float32]
+    """(L, H, W) scores of the network: log-probabilities up to a constant per pixel."""
+    marginals: NDArray[np.float32]
+    """(T+1, L, H, W) marginals of every update; the first are the softmax of the scores."""
+    labels: NDArray[np.uint8]
+    """(H, W) most probable class of the last update."""
+    class_names: tuple[str, ...]
+
+
+def choose_device(device: str) -> torch.device:
+    """``"auto"`` is the GPU where there is one; other names are PyTorch's."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: no CUDA GPU is available here, use auto or cpu")
+    return chosen
+
+
+class Predictor:
+    """A model ready for images, on a device.
+
+    ``model`` is a `DeepCRF` (moved to the device), a name of the zoo or a checkpoint's path.
+    """
+
+    def __init__(self, model: DeepCRF | str | Path, device: str = "auto") -> None:
+        self.device = choose_device(device)
+        loaded = model if isinstance(model, DeepCRF) else DeepCRF.load(model)
+        self.model = loaded.to(self.device).eval()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the L classes."""
+        return self.model.class_names
+
+    @torch.inference_mode()
+    def unary(self, image: Any) -> NDArray[np.float32]:
+        """(L, H, W) scores of the network alone; takes what `check_image` takes."""
+        scores = self.model.unary(_tensor(check_image(image), self.device))
+        return scores[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def segment(self, image: Any, on_progress: Progress | None = None) -> Segmentation:
+        """Network and mean field on an image.
+
+        ``on_progress`` is called before and after each of the two parts; an exception that it
+        raises stops the work and reaches the caller.
+        """
+        report = on_progress or (lambda done, total: None)
+        report(0, 2)
+        tensor = _tensor(check_image(image), self.device)
+        scores = self.model.unary(tensor)
+        report(1, 2)
+        trace = self.model.crf.trace(scores, tensor)[:, 0]
+        report(2, 2)
+        return Segmentation(
+            unary=scores[0].cpu().numpy(),
+            marginals=trace.cpu().numpy(),
+            labels=trace[-1].argmax(0).to(torch.uint8).cpu().numpy(),
+            class_names=self.class_names,
+        )
+
+
+def segment(image: Any, model: DeepCRF | str | Path = "voc-compact") -> Segmentation:
+    """Segment one image with a model, a name of the zoo or a checkpoint's path."""
+    return Predictor(model).segment(image)
+
+
+@torch.inference_mode()
+def refine(
+    image: Any,
+    probabilities: Any,
+    params: CRFParameters | None = None,
+    *,
+    iterations: int = 5,
+    backend: str = "auto",
+) -> NDArray[np.float32]:
+    """Run a dense CRF over another tool's probabilities.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C) with any number of channels C.
+    probabilities
+        (L, H, W), not negative; normalised over the labels if they do not sum to 1.
+    params
+        Weights and widths; by default those of `CRFParameters`.
+
+    Returns
+    -------
+    (L, H, W) marginals.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not belong together, negative or not finite probabilities.
+    """
+    pixels = check_pixels(image)
+    given = np.asarray(probabilities, dtype=np.float32)
+    if given.ndim != 3 or given.shape[1:] != pixels.shape[:2] or given.shape[0] < 2:
+        raise ValueError(
+            f"probabilities: expected (L, {pixels.shape[0]}, {pixels.shape[1]}) with L ≥ 2, "
+            f"got {given.shape}"
+        )
+    total = given.sum(axis=0, keepdims=True)
+    if not np.isfinite(given).all() or given.min() < 0 or total.min() <= 0:
+        raise ValueError("probabilities: expected finite values ≥ 0 with a positive sum per pixel")
+    scores = torch.from_numpy(np.log(np.maximum(given / total, 1e-6)))[None]
+    crf = DenseCRF(params, iterations=iterations, backend=backend, channels=pixels.shape[2])
+    marginals = crf(scores, _tensor(pixels, torch.device("cpu")))
+    return marginals[0].numpy()  # type: ignore[no-any-return]
+
+
+def _tensor(pixels: NDArray[np.float32], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().to(device)

@@ -1,0 +1,127 @@
+"""The joint model: the unary network and the dense CRF behind it (section 3 of the paper)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.models.checkpoint import check_tensors, read_checkpoint, write_checkpoint
+from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.zoo import is_known, model_path
+
+_ARCHITECTURE = "vgg16-dense-crf"
+
+
+class DeepCRF(nn.Module):
+    """Scores F(x, y) whose unaries are a network's and whose pairwise terms are a dense CRF's.
+
+    Parameters
+    ----------
+    network
+        Gives the unary scores f_i at every pixel of the original image.
+    crf
+        Gives the marginals q_i after T mean-field updates (equation 5).
+    class_names
+        One name for each of the L labels; the first is the background.
+    name
+        What messages call the model.
+    """
+
+    def __init__(
+        self,
+        network: UnaryNetwork,
+        crf: DenseCRF,
+        class_names: tuple[str, ...],
+        *,
+        name: str = "model",
+    ) -> None:
+        super().__init__()
+        if len(class_names) != network.backbone.num_classes:
+            raise ValueError(
+                f"class_names: expected {network.backbone.num_classes} names, "
+                f"got {len(class_names)}"
+            )
+        self.network = network
+        self.crf = crf
+        self.class_names = tuple(class_names)
+        self.name = name
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> DeepCRF:
+        """Load a model of the zoo by name, or a ``.safetensors`` checkpoint by path.
+
+        Returns it on the CPU in evaluation mode. Raises FileNotFoundError where there is no such
+        model, and ValueError, in one line, where the file is no whole checkpoint of this package.
+        """
+        path = model_path(str(name_or_path)) if is_known(str(name_or_path)) else Path(name_or_path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{name_or_path}: no model of this name and no such file")
+        tensors, config = read_checkpoint(path)
+        model = _build(path, config)
+        check_tensors(path, model, tensors)
+        model.load_state_dict(tensors)
+        model.name = path.stem
+        return model.eval()
+
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write a checkpoint that carries its own configuration.
+
+        ``half`` stores the network's weights as float16 (the CRF's parameters stay exact).
+        """
+        tensors = {
+            name: value.half() if half and name.startswith("network.") else value
+            for name, value in self.state_dict().items()
+        }
+        write_checkpoint(path, tensors, self.configuration())
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that rebuilds the model but the weights, as JSON-able values."""
+        return {
+            "architecture": _ARCHITECTURE,
+            "class_names": list(self.class_names),
+            "network": {
+                **self.network.backbone.configuration(),
+                "input_size": self.network.input_size,
+            },
+            "crf": {
+                "parameters": self.crf.crf_parameters().to_dict(),
+                "iterations": self.crf.iterations,
+                "normalization": self.crf.normalization,
+                "quality": self.crf.quality,
+            },
+        }
+
+    def unary(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) images in 0–255 → (B, L, H, W) unary scores."""
+        scores: Tensor = self.network(image)
+        return scores
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) images in 0–255 → (B, L, H, W) marginals after the last update."""
+        marginals: Tensor = self.crf(self.unary(image), image)
+        return marginals
+
+
+def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
+    """The model that a configuration describes, with fresh weights."""
+    if config.get("architecture") != _ARCHITECTURE:
+        raise ValueError(
+            f"{path}: expected architecture {_ARCHITECTURE!r}, got {config.get('architecture')!r}"
+        )
+    try:
+        network = dict(config["network"])
+        input_size = network.pop("input_size")
+        crf = dict(config["crf"])
+        parameters = CRFParameters.from_dict(crf.pop("parameters"))
+        with torch.device("cpu"):
+            return DeepCRF(
+                UnaryNetwork(VGG16(**network), input_size=input_size),
+                DenseCRF(parameters, **crf),
+                tuple(config["class_names"]),
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the checkpoint's configuration is damaged ({error})") from error

@@ -1,0 +1,195 @@
+"""The loop that both stages share: steps, rates, averaging, validation, resuming."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from napari_deepcrf.training.average import WeightAverage
+from napari_deepcrf.training.batches import Batch
+from napari_deepcrf.training.config import StageConfig
+from napari_deepcrf.training.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    Stage,
+    StageStarted,
+    StepDone,
+    Validated,
+)
+from napari_deepcrf.training.metrics import IoU
+from napari_deepcrf.training.state import (
+    optimizer_tensors,
+    read_state,
+    restore_optimizer,
+    under_prefix,
+    with_prefix,
+    write_state,
+)
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or its gradient is not finite; the weights are those before the bad batch."""
+
+
+class StageTrainer(ABC, Generic[BatchT]):
+    """Trains ``module`` in place; iterate over `events` to make it happen.
+
+    Closing the generator cancels. Either way `restore_best` then puts the best weights so far
+    into the module: those of the best validation, or the latest where nothing validates.
+
+    Parameters
+    ----------
+    folder
+        Where ``STAGE-last.safetensors`` (everything needed to resume) and
+        ``STAGE-best.safetensors`` (the best weights so far) are written; ``None`` keeps nothing.
+        A run whose folder holds a state continues from it, to the very same losses.
+    """
+
+    stage_name: Stage
+
+    def __init__(
+        self, module: nn.Module, stage: StageConfig, folder: Path | None, seed: int
+    ) -> None:
+        self.module, self.folder, self.seed = module, folder, seed
+        self._common = stage
+        self.average = WeightAverage(module, stage.average)
+        self.optimizers = self.make_optimizers()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+        self.step = 0
+        self.best_step, self.best_mean_iou = 0, float("-inf")
+        self.best = self.average.state()
+
+    @abstractmethod
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimisers over all parameters that learn."""
+
+    @abstractmethod
+    def batches(self, start: int) -> Iterator[BatchT]:
+        """The batches from step ``start`` to the stage's last."""
+
+    @abstractmethod
+    def backward(self, batch: BatchT) -> Tensor:
+        """The loss of a batch, its gradients added to the parameters'."""
+
+    @abstractmethod
+    def measure(self) -> IoU | None:
+        """IoU of the module as it is on the validation samples; ``None`` without any."""
+
+    def events(self) -> Iterator[Event]:
+        """Train to the stage's last step, yielding what happens."""
+        stage = self._common
+        self._resume()
+        yield StageStarted(self.stage_name, self.step, stage.iterations)
+        if self.step == 0:
+            yield from self._validate()
+        for batch in self.batches(self.step):
+            yield self._train_step(batch)
+            last = self.step == stage.iterations
+            if last or self.step % stage.validate_every == 0:
+                yield from self._validate()
+            if self.folder is not None and (last or self.step % stage.checkpoint_every == 0):
+                yield self._save(self.folder / f"{self.stage_name}-last.safetensors")
+        yield Finished(self.stage_name, self.step, self.best_step, self.best_mean_iou)
+
+    def restore_best(self) -> None:
+        """Put the best weights so far into the module."""
+        self.module.load_state_dict(self.best if self.best_step else self.average.state())
+
+    def _train_step(self, batch: BatchT) -> StepDone:
+        started = time.perf_counter()
+        factor = self._common.rate_factor(self.step)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        torch.manual_seed(hash((self.seed, self.step)))  # dropout, the same after a resume
+        self.module.train()
+        loss = float(self.backward(batch))
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self._common.clip_norm))
+        if not abs(loss) + norm < float("inf"):
+            raise TrainingDivergedError(
+                f"loss {loss} with gradient norm {norm} at step {self.step + 1} of the "
+                f"{self.stage_name} stage, batch {', '.join(batch.names)}"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
+        self.average.update()
+        return StepDone(
+            stage=self.stage_name,
+            step=self.step,
+            iterations=self._common.iterations,
+            loss=loss,
+            learning_rate=self.optimizers[0].param_groups[0]["lr"],
+            seconds=time.perf_counter() - started,
+            names=batch.names,
+        )
+
+    def _validate(self) -> Iterator[Validated]:
+        with self.average.applied():
+            iou = self.measure()
+        if iou is None:
+            return
+        improved = iou.mean > self.best_mean_iou
+        if improved:
+            self.best_step, self.best_mean_iou = self.step, iou.mean
+            self.best = self.average.state()
+            if self.folder is not None:
+                values = {"step": self.step, "mean_iou": iou.mean}
+                write_state(self.folder / f"{self.stage_name}-best.safetensors", self.best, values)
+        yield Validated(self.stage_name, self.step, iou.mean, iou.as_dict(), improved)
+
+    def _save(self, path: Path) -> CheckpointSaved:
+        tensors = {
+            **with_prefix("network", self.module.state_dict()),
+            **with_prefix("average", self.average.state()),
+            **with_prefix("best", self.best),
+        }
+        for number, optimizer in enumerate(self.optimizers):
+            name = "optimizer" if number == 0 else f"optimizer{number}"
+            tensors |= with_prefix(name, optimizer_tensors(optimizer))
+        values: dict[str, Any] = {"step": self.step, "best_step": self.best_step}
+        values["best_mean_iou"] = self.best_mean_iou if self.best_step else None
+        write_state(path, tensors, values)
+        return CheckpointSaved(self.stage_name, self.step, path)
+
+    def _resume(self) -> None:
+        if self.folder is None:
+            return
+        path = self.folder / f"{self.stage_name}-last.safetensors"
+        if not path.is_file():
+            return
+        tensors, values = read_state(path)
+        self.module.load_state_dict(under_prefix("network", tensors))
+        self.average.load(under_prefix("average", tensors))
+        self.best = under_prefix("best", tensors)
+        for number, optimizer in enumerate(self.optimizers):
+            name = "optimizer" if number == 0 else f"optimizer{number}"
+            restore_optimizer(optimizer, under_prefix(name, tensors))
+        self.step, self.best_step = values["step"], values["best_step"]
+        if values["best_mean_iou"] is not None:
+            self.best_mean_iou = values["best_mean_iou"]
+
+
+def network_optimizer(
+    body: list[nn.Parameter], top: list[nn.Parameter], stage: StageConfig
+) -> torch.optim.Optimizer:
+    """Two groups: everything below, and the replaced top layer at its own rate."""
+    groups = [
+        {"params": body, "lr": stage.learning_rate},
+        {"params": top, "lr": stage.top_learning_rate},
+    ]
+    if stage.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=stage.momentum, weight_decay=stage.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=stage.weight_decay)

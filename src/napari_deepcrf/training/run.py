@@ -1,0 +1,201 @@
+"""A whole run: the two stages one after the other, from any start, as one stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_deepcrf.crf import DenseCRF
+from napari_deepcrf.data.arrays import ArrayDataset
+from napari_deepcrf.data.copies import ReducedCopies
+from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.samples import SegmentationDataset
+from napari_deepcrf.data.soft_labels import SoftLabels
+from napari_deepcrf.models.deepcrf import DeepCRF
+from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork, fold_batch_norm
+from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
+from napari_deepcrf.training.events import Event
+from napari_deepcrf.training.joint_stage import JointTrainer
+from napari_deepcrf.training.unary_stage import UnaryTrainer
+
+
+class TrainingRun:
+    """Stage 1, then stage 2, as the configuration has them.
+
+    Parameters
+    ----------
+    config
+        A recipe, by itself or by name.
+    train, validation
+        Datasets; without validation samples the latest weights count as the best.
+    init
+        A `DeepCRF`, the name or path of one, ``"imagenet"`` for torchvision's VGG16, or ``None``
+        for random weights. A model of other classes keeps all but its top layer.
+    soft
+        A teacher's soft labels of ``train``, for recipes that distil.
+    folder
+        Where checkpoints go, and ``model.safetensors`` at the end; the run continues from what
+        lies there. ``None`` keeps nothing.
+    cache
+        A folder for the decoded copies of a dataset of files.
+
+    Raises `DatasetError`, before any training, that lists everything wrong with a dataset.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig | str,
+        train: SegmentationDataset,
+        *,
+        validation: SegmentationDataset | None = None,
+        init: DeepCRF | str | Path | None = None,
+        soft: SoftLabels | None = None,
+        folder: Path | None = None,
+        cache: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.config = named_config(config) if isinstance(config, str) else config
+        self.folder, self.soft, self.seed = folder, soft, seed
+        self._copies: dict[tuple[str, int | None], ReducedCopies] = {}
+        for stage in (self.config.unary, self.config.joint):
+            for role, dataset in (("train", train), ("validation", validation)):
+                if stage is not None and dataset is not None:
+                    key = (role, stage.copy_size)
+                    if key not in self._copies:
+                        self._copies[key] = ReducedCopies(dataset, stage.copy_size, cache=cache)
+        torch.manual_seed(seed)
+        self.model = start_model(self.config, tuple(train.class_names), init)
+
+    def events(self) -> Iterator[Event]:
+        """Train; when the generator ends or is closed, `model` is the best so far."""
+        if self.config.unary is not None:
+            yield from self._unary()
+        if self.config.joint is not None:
+            yield from self._joint()
+        if self.folder is not None:
+            self.model.eval().save(self.folder / "model.safetensors")
+
+    def _unary(self) -> Iterator[Event]:
+        stage = self.config.unary
+        assert stage is not None
+        trainer = UnaryTrainer(
+            self.model.network,
+            self._copies["train", stage.copy_size],
+            stage,
+            validation=self._copies.get(("validation", stage.copy_size)),
+            soft=self.soft,
+            folder=self.folder,
+            seed=self.seed,
+        )
+        try:
+            yield from trainer.events()
+        finally:
+            trainer.restore_best()
+            if self.model.network.backbone.batch_norm:
+                self.model.network = fold_batch_norm(self.model.network)
+            self.model.eval()
+
+    def _joint(self) -> Iterator[Event]:
+        stage = self.config.joint
+        assert stage is not None
+        trainer = JointTrainer(
+            self.model,
+            self._copies["train", stage.copy_size],
+            stage,
+            validation=self._copies.get(("validation", stage.copy_size)),
+            folder=self.folder,
+            seed=self.seed,
+        )
+        try:
+            yield from trainer.events()
+        finally:
+            trainer.restore_best()
+            self.model.eval()
+
+
+def start_model(
+    config: TrainConfig, class_names: tuple[str, ...], init: DeepCRF | str | Path | None
+) -> DeepCRF:
+    """The model a run begins with, see `TrainingRun`."""
+    if init is None or init == "imagenet":
+        network = _new_network(config.network, len(class_names))
+        if init == "imagenet":
+            from napari_deepcrf.models.imagenet import load_imagenet
+
+            load_imagenet(network.backbone)
+        return DeepCRF(network, DenseCRF(config.crf), class_names)
+    given = init if isinstance(init, DeepCRF) else DeepCRF.load(init)
+    old = given.network.backbone
+    settings: dict[str, Any] = {**old.configuration(), "num_classes": len(class_names)}
+    backbone = VGG16(**settings)
+    backbone.features.load_state_dict(old.features.state_dict())
+    same_classes = given.class_names == class_names
+    if same_classes:
+        backbone.score.load_state_dict(old.score.state_dict())
+    parameters = given.crf.crf_parameters() if same_classes else config.crf
+    network = UnaryNetwork(backbone, input_size=given.network.input_size)
+    crf = DenseCRF(parameters, iterations=given.crf.iterations)
+    return DeepCRF(network, crf, class_names)
+
+
+def _new_network(config: NetworkConfig, num_classes: int) -> UnaryNetwork:
+    backbone = VGG16(
+        num_classes,
+        width=config.width,
+        head=config.head,
+        batch_norm=config.batch_norm,
+        dropout=config.dropout,
+    )
+    return UnaryNetwork(backbone, input_size=config.input_size)
+
+
+def fit(
+    pairs: Iterable[tuple[Any, Any]],
+    *,
+    init: DeepCRF | str | Path | None = "voc-compact",
+    config: TrainConfig | str = "scribbles",
+    on_event: Callable[[Event], object] | None = None,
+    class_names: Sequence[str] | None = None,
+    folder: Path | str | None = None,
+    seed: int = 0,
+) -> DeepCRF:
+    """Train a model on images and annotations in memory, network and CRF together.
+
+    Parameters
+    ----------
+    pairs
+        Images, as `check_image` takes them, with (H, W) integer annotations: 0 unlabelled, which
+        leaves the loss, and class + 1.
+    init, config, folder, seed
+        See `TrainingRun`.
+    on_event
+        Called with every event; an exception that it raises stops the training and reaches the
+        caller.
+    class_names
+        One name per class; by default "class 1" … up to the largest annotation.
+
+    Returns
+    -------
+    The trained model, in evaluation mode.
+
+    Raises
+    ------
+    DatasetError
+        A ValueError that lists everything wrong with the pairs, before any training.
+    """
+    checked = [(check_image(image).round().astype(np.uint8), labels) for image, labels in pairs]
+    run = TrainingRun(
+        config,
+        ArrayDataset(checked, class_names),
+        init=init,
+        folder=None if folder is None else Path(folder),
+        seed=seed,
+    )
+    for event in run.events():
+        if on_event is not None:
+            on_event(event)
+    return run.model
