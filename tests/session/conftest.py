@@ -9,7 +9,7 @@ import torch
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
-from napari_deepcrf.session import CRFSettings, ImageSource, Job, Session
+from napari_deepcrf.session import CRFSettings, ImageSource, Session
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +32,3 @@ def session(model: DeepCRF, image: ImageSource) -> Session:
     session.choose_model("tiny", model)
     session.choose_image(image)
     return session
-
-
-def run(session: Session, job: Job) -> list[bool]:
-    """Run a job to its end; which of its events were taken."""
-    return [session.receive(job, event) for event in job.steps()]

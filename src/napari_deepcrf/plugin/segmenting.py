@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.session import Job, Result, Session
 
 DEBOUNCE_MS = 60
+MEASURE_AFTER_MS = 400
 
 
 class Segmenting(QObject):
@@ -50,12 +51,14 @@ class Segmenting(QObject):
         self._places: dict[Any, tuple[object, Plane]] = {}
         self._steps: Iterator[None] | None = None
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
+        self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
         self._turn = single_shot(self, 0, self._advance)
         crf_panel.changed.connect(self._on_settings)
         crf_panel.back_to_learned.connect(session.back_to_learned)
         view_panel.class_chosen.connect(lambda index: self._move("class", index))
         view_panel.update_chosen.connect(lambda index: self._move("update", index))
         session.result_changed.connect(self._on_result)
+        session.divergence_changed.connect(crf_panel.show_divergence)
         session.settings_changed.connect(self._on_settings_changed)
         for event, slot in (
             (viewer.layers.events.removed, self._on_removed),
@@ -82,6 +85,7 @@ class Segmenting(QObject):
     def stop(self) -> None:
         """Stop the timers; nothing more is shown."""
         self._debounce.stop()
+        self._idle.stop()
         self._turn.stop()
         self._steps = None
 
@@ -96,6 +100,13 @@ class Segmenting(QObject):
         if plane is not None:
             self._places[plane.source.key] = (layer, plane)
         self._runner.submit(job)
+
+    def _measure(self) -> None:
+        """Compute the KL curve once nothing else is wanted of the CRF."""
+        if not self._runner.is_busy("segment", "refine"):
+            job = self._session.measure()
+            if job is not None:
+                self._runner.submit(job)
 
     def _on_settings(self, changes: dict[str, Any]) -> None:
         try:
@@ -115,7 +126,7 @@ class Segmenting(QObject):
         self._places = {result.identity.image: place}
         owner, plane = place
         first = self._layers.get("history") is None
-        self._crf.show_curves(list(result.divergence), list(result.changed), result.labels.size)
+        self._crf.show_changes(result.changed)
         self._view.set_result(
             result.class_names, class_colours(result.class_names), result.iterations
         )
@@ -139,6 +150,7 @@ class Segmenting(QObject):
             self._move("class", _largest_class(result))
         self._follow_dims()
         self._layers.mark(fresh=self._session.fresh)
+        self._idle.start()
         self.shown.emit(result)
 
     def _advance(self) -> None:

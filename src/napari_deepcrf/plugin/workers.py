@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.events import Event, Job
 
-LANES = {"segment": "crf", "refine": "crf", "live": "crf"}
+LANES = {"segment": "crf", "refine": "crf", "measure": "crf", "live": "crf"}
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.refiner import UnaryCache
-    from napari_deepcrf.session.results import Result
+    from napari_deepcrf.session.results import Identity, Result
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class ResultReady:
 
     result: Result
     cache: UnaryCache | None = None
+
+
+@dataclass(frozen=True)
+class DivergenceReady:
+    """KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T of a result."""
+
+    identity: Identity
+    values: tuple[float, ...]
 
 
 Event = Any  # Progress | ModelReady | ResultReady | an event of the trainer, passed on unchanged

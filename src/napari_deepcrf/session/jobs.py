@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from napari_deepcrf.session.events import Event, ModelReady, Progress, ResultReady
+from napari_deepcrf.session.events import DivergenceReady, Event, ModelReady, Progress, ResultReady
 from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.results import Identity, ResultBuilder
 
@@ -36,13 +36,15 @@ def segment_image(
 
     pixels = check_image(image.read())
     yield Progress("Running the network", 1, total)
-    scores = Predictor(model, device=device).unary(pixels)
+    predictor = Predictor(model, device=device)
+    scores = predictor.unary(pixels)
     cache = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
         image=pixels,
         scores=scores,
         class_names=tuple(model.class_names),
+        device=str(predictor.device),
     )
     yield from _mean_field(cache, identity, done=2, total=total)
 
@@ -75,11 +77,20 @@ def refine(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
     yield from _mean_field(cache, identity, done=0, total=identity.settings.iterations + 1)
 
 
+def measure(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
+    """The KL divergence of every update, for the curve; yields `DivergenceReady` at last."""
+    values = []
+    for value in cache.divergence(identity.settings):
+        values.append(value)
+        yield Progress("Measuring convergence", len(values), identity.settings.iterations + 1)
+    yield DivergenceReady(identity, tuple(values))
+
+
 def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
     settings = identity.settings
     builder = ResultBuilder(cache.scores, settings.iterations)
     yield Progress("Building the lattices", done, total)
-    for t, (marginals, divergence) in enumerate(cache.updates(settings)):
-        builder.add(marginals, divergence)
+    for t, marginals in enumerate(cache.trace(settings)):
+        builder.add(marginals)
         yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)
     yield ResultReady(builder.build(identity, cache.class_names), cache)

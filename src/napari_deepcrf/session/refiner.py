@@ -6,11 +6,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from napari_deepcrf.crf import DenseCRF
     from napari_deepcrf.crf.prepared import PreparedImages
@@ -23,7 +22,7 @@ Array = npt.NDArray[Any]
 class UnaryCache:
     """Scores (L, H, W) of an image (H, W, C) in 0–255, and the lattices built for it last.
 
-    Only one job at a time may iterate ``updates``: lattices are exchanged in place.
+    Only one job at a time may use it: lattices are exchanged in place.
     """
 
     image_key: Hashable
@@ -31,28 +30,44 @@ class UnaryCache:
     image: Array
     scores: Array
     class_names: tuple[str, ...]
+    device: str = "cpu"
     _prepared: PreparedImages | None = field(default=None, repr=False)
-    _quality: str = field(default="", repr=False)
 
-    def updates(self, settings: CRFSettings) -> Iterator[tuple[torch.Tensor, float | None]]:
-        """Yield ((L, H, W) marginals, KL value or None) for update 0…T.
+    def trace(self, settings: CRFSettings) -> Iterator[Tensor]:
+        """Yield the (L, H, W) marginals of update 0…T, by the fastest path there is.
 
-        Only a kernel whose widths differ from the last call's is built again.
+        Only a kernel that differs from the last call's is built again.
         """
         import torch
 
-        image = torch.from_numpy(np.ascontiguousarray(self.image, dtype=np.float32))
-        image = image[:, :, None] if image.ndim == 2 else image
-        image = image.permute(2, 0, 1)[None]
-        scores = torch.from_numpy(np.ascontiguousarray(self.scores, dtype=np.float32))[None]
-        with torch.no_grad():
-            crf = dense_crf(settings, channels=image.shape[1])
-            previous = self._prepared if self._quality == settings.quality else None
-            self._prepared = crf.prepare(image, previous=previous)
-            self._quality = settings.quality
+        crf, scores, image = self._ready(settings)
+        with torch.inference_mode():
             trace = crf.trace(scores, image, prepared=self._prepared)
         for marginals in trace:
-            yield marginals[0], None
+            yield marginals[0]
+
+    def divergence(self, settings: CRFSettings) -> Iterator[float]:
+        """Yield KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T."""
+        import torch
+
+        crf, scores, image = self._ready(settings)
+        pixels = scores.shape[2] * scores.shape[3]
+        updates = crf.updates(scores, image, prepared=self._prepared)
+        for _ in range(settings.iterations + 1):
+            with torch.inference_mode():
+                update = next(updates)
+            yield float(update.kl) / pixels
+
+    def _ready(self, settings: CRFSettings) -> tuple[DenseCRF, Tensor, Tensor]:
+        """The module, scores (1, L, H, W) and image (1, C, H, W), with lattices prepared."""
+        import torch
+
+        image = torch.from_numpy(self.image).permute(2, 0, 1)[None].to(self.device)
+        scores = torch.from_numpy(self.scores)[None].to(self.device)
+        crf = dense_crf(settings, channels=image.shape[1]).to(self.device)
+        with torch.inference_mode():
+            self._prepared = crf.prepare(image, previous=self._prepared)
+        return crf, scores, image
 
 
 def dense_crf(settings: CRFSettings, *, channels: int) -> DenseCRF:
@@ -62,6 +77,8 @@ def dense_crf(settings: CRFSettings, *, channels: int) -> DenseCRF:
     return DenseCRF(
         settings.parameters,
         iterations=settings.iterations,
+        normalization=settings.normalization,
         quality=settings.quality,
+        inference=settings.inference,
         channels=channels,
     )

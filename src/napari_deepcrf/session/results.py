@@ -42,8 +42,6 @@ class Result:
     """(T+1, H, W) class index of every update."""
     uncertainty: Array
     """(T+1, H, W) float16: one minus the margin between the two best classes."""
-    divergence: tuple[float, ...]
-    """KL divergence up to a constant, after every update 0…T (empty if not computed)."""
     changed: tuple[float, ...]
     """Share of pixels whose label changed in update 1…T."""
 
@@ -69,16 +67,16 @@ class ResultBuilder:
         dtype = np.uint8 if classes <= np.iinfo(np.uint8).max else np.uint16
         self.history = np.empty((updates, height, width), dtype)
         self.uncertainty = np.empty((updates, height, width), np.float16)
-        self.divergence: list[float] = []
         self.changed: list[float] = []
         self._filled = 0
 
-    def add(self, marginals: torch.Tensor, divergence: float | None) -> None:
-        """Store the next update's (L, H, W) marginals and its KL value."""
+    def add(self, marginals: torch.Tensor) -> None:
+        """Store the next update's (L, H, W) marginals."""
         import torch
 
         t = self._filled
-        with torch.no_grad():
+        with torch.inference_mode():
+            marginals = marginals.contiguous()
             torch.from_numpy(self.marginals)[:, t].copy_(marginals)
             best, label = marginals.max(dim=0)
             if marginals.shape[0] > 1:
@@ -88,8 +86,6 @@ class ResultBuilder:
                 margin = best
             torch.from_numpy(self.uncertainty)[t].copy_(1 - margin)
         self.history[t] = label.cpu().numpy()
-        if divergence is not None:
-            self.divergence.append(divergence)
         if t:
             self.changed.append(float((self.history[t] != self.history[t - 1]).mean()))
         self._filled += 1
@@ -104,7 +100,6 @@ class ResultBuilder:
             marginals=self.marginals[:, :end],
             history=self.history[:end],
             uncertainty=self.uncertainty[:end],
-            divergence=tuple(self.divergence),
             changed=tuple(self.changed),
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_deepcrf.session import jobs
-from napari_deepcrf.session.events import Event, Job, ModelReady, Progress, ResultReady
+from napari_deepcrf.session.events import DivergenceReady, Event, Job, ModelReady, ResultReady
 from napari_deepcrf.session.images import ImageSource, ScoreSource
 from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.results import Identity, Result
@@ -37,6 +37,8 @@ class Session:
     """Result or None"""
     freshness_changed = Signal(bool)
     """False once the result no longer belongs to the image, model and settings chosen"""
+    divergence_changed = Signal(tuple)
+    """KL per pixel after every update of the present result; empty until it is measured"""
 
     def __init__(self, settings: CRFSettings, device: str = "auto") -> None:
         self.device = device
@@ -105,7 +107,7 @@ class Session:
         """The settings that the model was trained to, if there is a model."""
         if self._model is None:
             return None
-        return self._settings.with_(parameters=self._model.crf.crf_parameters())
+        return self._learned(self._model)
 
     # ---- choices -----------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Session:
         self._model_revision += 1
         self._supersede("segment", "refine", "model")
         if model is not None:
-            self._settings = self._settings.with_(parameters=model.crf.crf_parameters())
+            self._settings = self._learned(model)
         self.model_changed.emit(model)
         self.settings_changed.emit(self._settings)
         self._update_freshness()
@@ -210,6 +212,14 @@ class Session:
         identity = self._identity()
         return self._job("refine", "Refining", lambda: jobs.refine(cache, identity))
 
+    def measure(self) -> Job | None:
+        """Job that computes the KL curve of a fresh result; None if there is none."""
+        cache, result = self._cache, self._result
+        if cache is None or result is None or not self._fresh or not self.can_refine():
+            return None
+        identity = result.identity
+        return self._job("measure", "Measuring", lambda: jobs.measure(cache, identity))
+
     def receive(self, job: Job, event: Event) -> bool:
         """Take over what a job produced, in the main thread; False if it came too late."""
         if not self.is_current(job):
@@ -220,8 +230,12 @@ class Session:
             if event.cache is not None:
                 self._cache = event.cache
             self._result = event.result
+            self._supersede("measure")
             self.result_changed.emit(event.result)
+            self.divergence_changed.emit(())
             self._update_freshness(announce=True)
+        elif isinstance(event, DivergenceReady):
+            self.divergence_changed.emit(event.values)
         return True
 
     def is_current(self, job: Job) -> bool:
@@ -250,6 +264,13 @@ class Session:
         key = None if self._image is None else self._image.key
         return Identity(image=key, unary=self._unary_name(), settings=self._settings)
 
+    def _learned(self, model: DeepCRF) -> CRFSettings:
+        return self._settings.with_(
+            parameters=model.crf.crf_parameters(),
+            iterations=max(1, model.crf.iterations),
+            normalization=model.crf.normalization,
+        )
+
     def _job(self, kind: str, title: str, steps: Callable[[], Iterator[Event]]) -> Job:
         self._supersede(kind)
         return Job(kind=kind, generation=self._generation[kind], title=title, steps=steps)
@@ -264,6 +285,3 @@ class Session:
         if fresh != self._fresh or announce:
             self._fresh = fresh
             self.freshness_changed.emit(fresh)
-
-
-__all__ = ["Progress", "Session"]

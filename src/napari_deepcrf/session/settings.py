@@ -30,7 +30,9 @@ class CRFSettings:
     quality: Quality = "fast"
     """Accuracy of the lattice: ``fast``, ``accurate`` (ring, two blurs) or ``exact`` (brute)."""
     inference: Inference = "parallel"
-    """``parallel`` updates all pixels at once; ``convergent`` (CCCP) lowers the KL every time."""
+    """``parallel`` updates all pixels at once; ``convergent`` (CCCP) never raises the KL."""
+    normalization: str = "symmetric"
+    """How kernels are normalised, as the model was trained."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MAX_ITERATIONS:

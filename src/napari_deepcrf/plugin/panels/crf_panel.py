@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QSpinBox, QVBoxLayout, QWidget
 
@@ -96,9 +98,12 @@ class CRFPanel(QWidget):
         self._channels = channels
         self._show_split(self.independent.isChecked())
 
-    def show_curves(self, divergence: list[float], changed: list[float], pixels: int) -> None:
-        """KL per pixel after updates 0…T and the share of changed labels of updates 1…T."""
-        self.divergence.set_data("KL", range(len(divergence)), [v / pixels for v in divergence])
+    def show_divergence(self, values: Sequence[float]) -> None:
+        """KL per pixel after updates 0…T."""
+        self.divergence.set_data("KL", range(len(values)), values)
+
+    def show_changes(self, changed: Sequence[float]) -> None:
+        """Share of labels that changed in updates 1…T."""
         self.changes.set_data("changed", range(1, len(changed) + 1), [100 * v for v in changed])
 
     def apply_theme(self, name: str) -> None:

@@ -68,14 +68,20 @@ class StatusPanel(QWidget):
     def show_error(self, text: str) -> None:
         """Something failed, or cannot be done."""
         self.show_idle(text)
-        self.text.setStyleSheet(ERROR_STYLE)
+        self._style(self.text, ERROR_STYLE)
 
     def set_badge(self, state: str) -> None:
         """``fresh``, ``stale`` or ``none``."""
         text, style = BADGES[state]
         self.badge.setText(text)
-        self.badge.setStyleSheet(style)
+        self._style(self.badge, style)
 
     def _say(self, text: str) -> None:
-        self.text.setStyleSheet("")
+        self._style(self.text, "")
         self.text.setText(text)
+
+    @staticmethod
+    def _style(label: QLabel, style: str) -> None:
+        # a style sheet set anew is parsed and polished anew, even an equal one
+        if label.styleSheet() != style:
+            label.setStyleSheet(style)

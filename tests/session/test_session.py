@@ -1,0 +1,206 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.inference import Predictor
+from napari_deepcrf.session import CRFSettings, ImageSource, ResultReady, ScoreSource, Session
+from napari_deepcrf.session.refiner import dense_crf
+
+
+def run(session, job):
+    """Run a job to its end; which of its events were taken."""
+    return [session.receive(job, event) for event in job.steps()]
+
+
+def other_image(image, key="b"):
+    return ImageSource(key=key, name=key, shape=image.shape, read=image.read)
+
+
+def test_segment_gives_the_predictors_result(session, model, image):
+    run(session, session.segment())
+    expected = Predictor(model, device="cpu").segment(image.read())
+    result = session.result
+    np.testing.assert_allclose(result.unary, expected.unary, atol=1e-5)
+    np.testing.assert_allclose(result.marginals.swapaxes(0, 1), expected.marginals, atol=2e-3)
+    np.testing.assert_array_equal(result.labels, expected.labels)
+    assert result.class_names == model.class_names
+    assert session.fresh
+
+
+def test_progress_counts_up_to_its_total(session):
+    events = list(session.segment().steps())
+    progress = [(e.done, e.total) for e in events if hasattr(e, "total")]
+    assert progress == sorted(progress)
+    assert len({total for _, total in progress}) == 1
+    assert progress[-1][0] <= progress[-1][1]
+    assert isinstance(events[-1], ResultReady)
+
+
+def test_a_model_brings_its_learned_settings(session, model):
+    assert session.settings.parameters == model.crf.crf_parameters()
+    assert session.settings.iterations == model.crf.iterations
+    session.change_settings(theta_alpha=55.0)
+    session.back_to_learned()
+    assert session.settings.parameters == model.crf.crf_parameters()
+
+
+def test_refine_equals_a_crf_with_the_new_settings(session, image):
+    run(session, session.segment())
+    session.change_settings(theta_alpha=9.0, w_spatial=1.5, iterations=2)
+    assert not session.fresh
+    run(session, session.refine())
+    assert session.fresh
+    result = session.result
+    scores = torch.from_numpy(result.unary)[None]
+    pixels = torch.from_numpy(image.read().astype(np.float32)).permute(2, 0, 1)[None]
+    trace = dense_crf(session.settings, channels=3).trace(scores, pixels)[:, 0]
+    np.testing.assert_allclose(result.marginals.swapaxes(0, 1), trace.detach().numpy(), atol=2e-3)
+
+
+def test_only_the_kernel_whose_width_changed_is_built_again(session):
+    run(session, session.segment())
+    spatial, bilateral = session.cache._prepared.kernels[0]
+    session.change_settings(theta_gamma=7.0)
+    run(session, session.refine())
+    assert session.cache._prepared.kernels[0][1] is bilateral
+    assert session.cache._prepared.kernels[0][0] is not spatial
+    spatial = session.cache._prepared.kernels[0][0]
+    session.change_settings(w_bilateral=2.0)
+    run(session, session.refine())
+    assert session.cache._prepared.kernels[0] == (spatial, bilateral)
+
+
+def test_of_two_requests_only_the_later_is_taken(session):
+    run(session, session.segment())
+    session.change_settings(theta_alpha=10.0)
+    early = session.refine()
+    session.change_settings(theta_alpha=40.0)
+    late = session.refine()
+    assert any(run(session, late))
+    wanted = session.result
+    assert not any(run(session, early))
+    assert session.result is wanted
+    assert wanted.identity.settings.parameters.theta_alpha == 40.0
+
+
+def test_a_result_for_an_image_that_was_swapped_is_dropped(session, image):
+    job = session.segment()
+    events = list(job.steps())
+    session.choose_image(other_image(image))
+    assert not any(session.receive(job, event) for event in events)
+    assert session.result is None
+
+
+def test_a_cancelled_job_delivers_nothing(session):
+    job = session.segment()
+    events = list(job.steps())
+    session.cancel(job)
+    assert not any(session.receive(job, event) for event in events)
+    assert session.result is None
+
+
+@pytest.mark.parametrize("change", ["image", "no image", "model", "settings", "scores"])
+def test_every_change_marks_the_result_out_of_date(session, model, image, change):
+    run(session, session.segment())
+    seen = []
+    session.freshness_changed.connect(seen.append)
+    result = session.result
+    if change == "image":
+        session.choose_image(other_image(image))
+    elif change == "no image":
+        session.choose_image(None)
+    elif change == "model":
+        session.choose_model("again", model)
+    elif change == "settings":
+        session.change_settings(w_bilateral=1.25)
+    else:
+        session.choose_scores(ScoreSource("p", "p", ("a", "b"), lambda: None))
+    assert seen == [False]
+    assert session.result is result
+
+
+def test_going_back_makes_the_result_fresh_again(session, image):
+    run(session, session.segment())
+    session.change_settings(w_bilateral=1.25)
+    session.back_to_learned()
+    session.choose_image(other_image(image))
+    session.choose_image(image)
+    assert session.fresh
+
+
+def test_another_image_needs_segmenting_before_refining(session, image):
+    run(session, session.segment())
+    session.choose_image(other_image(image))
+    assert not session.can_refine()
+    with pytest.raises(ValueError, match="segment it first"):
+        session.refine()
+
+
+def test_the_curve_belongs_to_the_result(session):
+    run(session, session.segment())
+    curves = []
+    session.divergence_changed.connect(curves.append)
+    run(session, session.measure())
+    assert len(curves[-1]) == session.settings.iterations + 1
+    assert np.isfinite(curves[-1]).all()
+    session.change_settings(theta_beta=40.0)
+    assert session.measure() is None
+    run(session, session.refine())
+    assert curves[-1] == ()
+
+
+def test_convergent_inference_never_raises_the_divergence(session):
+    session.change_settings(inference="convergent", iterations=6)
+    run(session, session.segment())
+    curves = []
+    session.divergence_changed.connect(curves.append)
+    run(session, session.measure())
+    assert (np.diff(curves[-1]) <= 1e-6).all()
+
+
+def test_scores_of_another_tool_are_refined(session, image):
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(2, *image.shape)).astype(np.float32)
+    session.choose_scores(ScoreSource("p", "forest", ("no", "yes"), lambda: scores))
+    assert session.class_names == ("no", "yes")
+    run(session, session.segment())
+    np.testing.assert_array_equal(session.result.unary, scores)
+    assert session.result.labels.max() <= 1
+    assert session.fresh
+
+
+def test_scores_of_another_size_are_refused(session):
+    scores = np.zeros((2, 5, 5), np.float32)
+    session.choose_scores(ScoreSource("p", "p", ("no", "yes"), lambda: scores))
+    with pytest.raises(ValueError, match=r"^scores: expected"):
+        run(session, session.segment())
+    assert session.result is None
+
+
+def test_what_is_missing_is_named():
+    session = Session(CRFSettings(parameters=CRFParameters()))
+    with pytest.raises(ValueError, match=r"^image: expected"):
+        session.segment()
+    pixels = np.zeros((9, 9), np.uint8)
+    session.choose_image(ImageSource("a", "a", (9, 9), lambda: pixels))
+    with pytest.raises(ValueError, match=r"^model: expected"):
+        session.segment()
+
+
+def test_a_failed_load_leaves_the_old_model(session, model, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"\x00" * 20)
+    job = session.load_model(str(path))
+    with pytest.raises(ValueError, match="broken"):
+        run(session, job)
+    assert session.model is model
+
+
+def test_saved_models_load_again(session, model, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    model.save(path)
+    run(session, session.load_model(str(path)))
+    assert session.model is not model
+    assert session.model.class_names == model.class_names
+    assert session.model_name == str(path)
