@@ -35,11 +35,11 @@ class WeightAverage:
         """A copy of the averaged weights, named as in the network."""
         return {name: value.clone() for name, value in self._shadow.items()}
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from weights that `state` gave; the first steps' haste is over."""
+    def load(self, state: dict[str, Tensor], updates: int) -> None:
+        """Continue from weights that `state` gave after ``updates`` updates."""
         for name, value in self._shadow.items():
             value.copy_(state[name])
-        self._updates = 10**9
+        self._updates = updates
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -172,7 +172,7 @@ class StageTrainer(ABC, Generic[BatchT]):
             return
         tensors, values = read_state(path)
         self.module.load_state_dict(under_prefix("network", tensors))
-        self.average.load(under_prefix("average", tensors))
+        self.average.load(under_prefix("average", tensors), updates=values["step"])
         self.best = under_prefix("best", tensors)
         for number, optimizer in enumerate(self.optimizers):
             name = "optimizer" if number == 0 else f"optimizer{number}"

@@ -1,0 +1,44 @@
+"""The named recipes and what a bad setting gets."""
+
+import json
+
+import pytest
+
+from napari_deepcrf.training.config import JointStage, UnaryStage, named_config
+
+
+def test_paper_is_the_paper():
+    paper = named_config("paper")
+    stage = paper.unary
+    assert (stage.optimizer, stage.momentum, stage.weight_decay) == ("sgd", 0.9, 0.0005)
+    assert (stage.learning_rate, stage.top_learning_rate, stage.batch_size) == (0.001, 0.01, 20)
+    assert (stage.copy_size, stage.augmentation.crop, stage.iterations) == (306, 306, 4000)
+    assert paper.network.width == 1.0
+    assert (paper.network.head, paper.network.input_size) == ("7x7", 306)
+    assert paper.joint.iterations == 20
+    assert paper.joint.copy_size is None
+
+
+@pytest.mark.parametrize("name", ["paper", "compact", "scribbles"])
+def test_recipes_are_json(name):
+    assert json.loads(json.dumps(named_config(name).to_dict()))["name"] == name
+
+
+def test_unknown_recipe_is_refused():
+    with pytest.raises(ValueError, match="expected one of paper, compact, scribbles, got 'fast'"):
+        named_config("fast")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("iterations", 0), ("learning_rate", -1.0), ("average", 1.0), ("distillation", 1.5)],
+)
+def test_bad_settings_are_named(setting, value):
+    with pytest.raises(ValueError, match=setting):
+        UnaryStage(**{setting: value})
+
+
+def test_rates_rise_stay_and_fall():
+    stage = JointStage(iterations=10, warmup=2, decay=4)
+    factors = [stage.rate_factor(step) for step in range(10)]
+    assert factors == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]

@@ -1,0 +1,119 @@
+"""Whole runs: VOC folder, pairs in memory, and what bad data gets."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_deepcrf.data.samples import DatasetError
+from napari_deepcrf.data.voc import VOCDataset
+from napari_deepcrf.models import DeepCRF
+from napari_deepcrf.training import TrainingRun, evaluate, fit
+from napari_deepcrf.training.events import Finished, StageStarted, StepDone, Validated
+
+
+def test_two_stages_on_a_voc_folder(voc_root, tiny_config, tmp_path):
+    train, val = VOCDataset(voc_root, "train"), VOCDataset(voc_root, "val")
+    folder = tmp_path / "run"
+    run = TrainingRun(tiny_config, train, validation=val, folder=folder)
+    events = list(run.events())
+    assert [event.stage for event in events if isinstance(event, StageStarted)] == [
+        "unary",
+        "joint",
+    ]
+    assert len([event for event in events if isinstance(event, Finished)]) == 2
+    assert not run.model.training
+    assert not run.model.network.backbone.batch_norm
+    loaded = DeepCRF.load(folder / "model.safetensors")
+    figures = evaluate(loaded, val)
+    assert 0 < figures.joint.mean <= 1
+    assert figures.joint.class_names[8] == "cat"
+    assert "| cat |" in figures.table()
+
+    again = list(TrainingRun(tiny_config, train, validation=val, folder=folder).events())
+    assert not [event for event in again if isinstance(event, StepDone)]
+
+
+def two_halves(seed=0):
+    rng = np.random.default_rng(seed)
+    image = np.full((45, 61, 3), 60, np.uint8)
+    image[:, 30:] = 190
+    image += rng.integers(0, 20, image.shape, dtype=np.uint8)
+    labels = np.zeros((45, 61), int)
+    labels[5:15, 3:20] = 1
+    labels[20:40, 40:55] = 2
+    return image, labels
+
+
+def test_fit_on_scribbles_separates_two_halves(tiny_config):
+    seen = []
+    config = replace(tiny_config, unary=replace(tiny_config.unary, iterations=30, decay=5))
+    model = fit([two_halves()], init=None, config=config, on_event=seen.append)
+    assert model.class_names == ("class 1", "class 2")
+    assert len([event for event in seen if isinstance(event, StepDone)]) == 34
+    image = torch.from_numpy(two_halves()[0]).permute(2, 0, 1)[None].float()
+    labels = model(image).argmax(1)[0].numpy()
+    truth = (np.arange(61) >= 30)[None]
+    assert (labels == truth).mean() > 0.9
+
+
+def test_fit_keeps_a_models_layers_but_not_its_top(tiny_config):
+    first = fit([two_halves()], init=None, config=replace(tiny_config, joint=None))
+    image, labels = two_halves(1)
+    labels[30:40, 5:15] = 3
+    small = replace(tiny_config, unary=None, joint=replace(tiny_config.joint, iterations=1))
+    second = fit([(image, labels)], init=first, config=small, class_names=["sky", "sea", "sand"])
+    assert second.class_names == ("sky", "sea", "sand")
+    body = second.network.backbone.features.conv1_1.conv.weight
+    torch.testing.assert_close(
+        body, first.network.backbone.features.conv1_1.conv.weight, atol=2e-3, rtol=0
+    )
+
+
+def test_closing_the_generator_leaves_a_whole_model(tiny_config, voc_root):
+    run = TrainingRun(tiny_config, VOCDataset(voc_root, "train"))
+    events = run.events()
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 2:
+            break
+    events.close()
+    assert not run.model.network.backbone.batch_norm
+    with torch.inference_mode():
+        assert torch.isfinite(run.model(torch.rand(1, 3, 40, 50) * 255)).all()
+
+
+def test_an_exception_in_on_event_stops_and_reaches_the_caller(tiny_config):
+    class CancelledError(Exception):
+        pass
+
+    def stop(event):
+        if isinstance(event, Validated | StepDone):
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        fit([two_halves()], init=None, config=tiny_config, on_event=stop)
+
+
+def test_everything_wrong_with_the_pairs_is_listed_at_once(tiny_config):
+    image, labels = two_halves()
+    pairs = [(image, labels[:-1]), (image, labels * 0), (image, labels - 1), (image, labels)]
+    with pytest.raises(DatasetError) as caught:
+        fit(pairs, init=None, config=tiny_config)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(caught.value.problems) == 3
+    assert "image 1: image is 61×45 but labels are 61×44" in message
+    assert "image 2: no labelled pixel" in message
+    assert "image 3: label -1 is out of range" in message
+
+
+def test_a_class_without_a_pixel_is_named(tiny_config):
+    with pytest.raises(ValueError, match="no pixel is labelled 'sand'"):
+        fit([two_halves()], init=None, config=tiny_config, class_names=["sky", "sea", "sand"])
+
+
+def test_evaluate_refuses_other_classes(tiny_config, voc_root):
+    model = fit([two_halves()], init=None, config=replace(tiny_config, joint=None))
+    with pytest.raises(ValueError, match="expected the dataset's 21 classes, got 2"):
+        evaluate(model, VOCDataset(voc_root, "val"))
