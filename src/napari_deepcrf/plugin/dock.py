@@ -114,6 +114,13 @@ class DeepCRFWidget(QWidget):
         """Load a zoo name or a file in the background."""
         self.runner.submit(self.session.load_model(name))
 
+    def segment_when_ready(self) -> None:
+        """Segment as soon as the first model is loaded."""
+        if self.session.model is not None:
+            self.segmenting.segment()
+        else:
+            self._segment_once_loaded = True
+
     def cancel(self) -> None:
         """Stop what runs, as soon as its worker looks."""
         self.status_panel.show_cancelling()
@@ -141,6 +148,9 @@ class DeepCRFWidget(QWidget):
                 self.load_model(DEFAULT_MODEL)
         else:
             self.session.receive(job, event)
+            if self._segment_once_loaded and self.session.model is not None:
+                self._segment_once_loaded = False
+                self.segmenting.segment()
 
     def _on_failed(self, job: Job, message: str) -> None:
         self._failure = message
@@ -156,6 +166,7 @@ class DeepCRFWidget(QWidget):
 
     _models: tuple[str, ...] = ()
     _failure = ""
+    _segment_once_loaded = False
 
     def _list_models(self) -> None:
         self.source_panel.set_models(self._models, self.session.model_name)
