@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.models.checkpoint import check_tensors, read_checkpoint, write_checkpoint
+from napari_deepcrf.models.crf_config import build_crf, crf_configuration
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
 from napari_deepcrf.models.zoo import is_known, model_path
 
@@ -62,19 +62,19 @@ class DeepCRF(nn.Module):
             raise FileNotFoundError(f"{name_or_path}: no model of this name and no such file")
         tensors, config = read_checkpoint(path)
         model = _build(path, config)
-        check_tensors(path, model, tensors)
-        model.load_state_dict(tensors)
+        check_tensors(path, model.network, tensors)
+        model.network.load_state_dict(tensors)
         model.name = path.stem
         return model.eval()
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write a checkpoint that carries its own configuration.
 
-        ``half`` stores the network's weights as float16 (the CRF's parameters stay exact).
+        ``half`` stores the network's weights as float16; the CRF's numbers stay exact.
         """
         tensors = {
-            name: value.half() if half and name.startswith("network.") else value
-            for name, value in self.state_dict().items()
+            name: value.half() if half else value
+            for name, value in self.network.state_dict().items()
         }
         write_checkpoint(path, tensors, self.configuration())
 
@@ -87,12 +87,7 @@ class DeepCRF(nn.Module):
                 **self.network.backbone.configuration(),
                 "input_size": self.network.input_size,
             },
-            "crf": {
-                "parameters": self.crf.crf_parameters().to_dict(),
-                "iterations": self.crf.iterations,
-                "normalization": self.crf.normalization,
-                "quality": self.crf.quality,
-            },
+            "crf": crf_configuration(self.crf),
         }
 
     def unary(self, image: Tensor) -> Tensor:
@@ -115,13 +110,10 @@ def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
     try:
         network = dict(config["network"])
         input_size = network.pop("input_size")
-        crf = dict(config["crf"])
-        parameters = CRFParameters.from_dict(crf.pop("parameters"))
-        with torch.device("cpu"):
-            return DeepCRF(
-                UnaryNetwork(VGG16(**network), input_size=input_size),
-                DenseCRF(parameters, **crf),
-                tuple(config["class_names"]),
-            )
+        return DeepCRF(
+            UnaryNetwork(VGG16(**network), input_size=input_size),
+            build_crf(config["crf"]),
+            tuple(config["class_names"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the checkpoint's configuration is damaged ({error})") from error

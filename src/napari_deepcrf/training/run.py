@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class TrainingRun:
         torch.manual_seed(seed)
         self.model = start_model(self.config, tuple(train.class_names), init)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Train; when the generator ends or is closed, `model` is the best so far."""
         if self.config.unary is not None:
             yield from self._unary()
@@ -136,9 +137,8 @@ def start_model(
     same_classes = given.class_names == class_names
     if same_classes:
         backbone.score.load_state_dict(old.score.state_dict())
-    parameters = given.crf.crf_parameters() if same_classes else config.crf
     network = UnaryNetwork(backbone, input_size=given.network.input_size)
-    crf = DenseCRF(parameters, iterations=given.crf.iterations)
+    crf = deepcopy(given.crf) if same_classes else DenseCRF(config.crf)
     return DeepCRF(network, crf, class_names)
 
 
