@@ -74,7 +74,7 @@ class VOCDataset:
     every missing file at once.
     """
 
-    class_names = VOC_CLASSES
+    class_names: tuple[str, ...] = VOC_CLASSES
 
     def __init__(self, root: Path | str, split: str) -> None:
         self.root = _find_devkit(Path(root))
