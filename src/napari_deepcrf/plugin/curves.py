@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyqtgraph as pg
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 LINE_COLOURS = ("#3fa7d6", "#f79d5c", "#7bc47f")
@@ -23,6 +23,7 @@ class CurvePlot(QWidget):
         curves: Sequence[str],
         *,
         symbols: bool = False,
+        height: int = 120,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -30,12 +31,15 @@ class CurvePlot(QWidget):
         self._plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.hideButtons()
-        self._plot.setFixedHeight(130)
-        self._plot.setLabel("bottom", x_label)
+        self._plot.setFixedHeight(height)
+        self._plot.setMinimumWidth(100)
+        if x_label:
+            self._plot.setLabel("bottom", x_label)
         self._plot.setLabel("left", y_label)
         self._plot.getAxis("left").enableAutoSIPrefix(False)
         self._plot.getAxis("bottom").enableAutoSIPrefix(False)
         self._plot.getAxis("left").setWidth(52)
+        self._plot.getAxis("bottom").setStyle(maxTickLevel=0)
         if len(curves) > 1:
             self._plot.addLegend(offset=(-8, 4), verSpacing=-4)
         self._curves: dict[str, pg.PlotDataItem] = {}
@@ -66,6 +70,10 @@ class CurvePlot(QWidget):
         for line in self._marks:
             self._plot.removeItem(line)
         self._marks.clear()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Narrow: a plot takes the width that the dock has, it does not ask for one."""
+        return QSize(200, self._plot.height())
 
     def apply_theme(self, name: str) -> None:
         """Take background and text colours from a napari theme."""

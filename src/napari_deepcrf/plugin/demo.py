@@ -48,6 +48,7 @@ def wait_for_result(dock: DeepCRFWidget, timeout: float = TIMEOUT_S) -> None:
         If the dock reports an error, or nothing comes in time.
     """
     done: list[object] = []
+    curves: list[object] = []
     failed: list[str] = []
     dock.segmenting.shown.connect(done.append)
     dock.segmenting.refused.connect(failed.append)
@@ -55,6 +56,8 @@ def wait_for_result(dock: DeepCRFWidget, timeout: float = TIMEOUT_S) -> None:
     _process_until(lambda: bool(done or failed), timeout)
     if failed:
         raise RuntimeError(failed[0])
+    dock.session.divergence_changed.connect(curves.append)
+    _process_until(lambda: bool(curves and curves[-1]), timeout)
     _process_until(lambda: not dock.runner.is_busy(), timeout)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 DEFAULT_MODEL = "voc-compact"
+DOCK_WIDTH = 300
 MODEL_FILTER = "Models (*.safetensors)"
 
 
@@ -107,6 +108,10 @@ class DeepCRFWidget(QWidget):
         if window is not None:
             window.installEventFilter(self)
         self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """As wide as napari's own docks."""
+        return QSize(DOCK_WIDTH, super().sizeHint().height())
 
     # ---- use cases that belong to no panel ---------------------------------------------
 

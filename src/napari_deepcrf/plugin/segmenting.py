@@ -90,6 +90,11 @@ class Segmenting(QObject):
         self._steps = None
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something is about to happen: a debounced change, or layers to be shown."""
+        return self._steps is not None or self._debounce.isActive() or self._idle.isActive()
+
+    @property
     def colours(self) -> tuple[RGB, ...]:
         """Colours of the present result's classes."""
         result = self._session.result

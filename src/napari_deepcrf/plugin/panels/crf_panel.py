@@ -60,8 +60,8 @@ class CRFPanel(QWidget):
         add_row(self._form, "Inference", self.inference, "inference")
         self.learned = button("Back to learned", "learned")
         self._form.addRow(row(self.learned))
-        self.divergence = CurvePlot("update", "KL / pixel", ("KL",), symbols=True)
-        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True)
+        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=90)
+        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=110)
         for plot in (self.divergence, self.changes):
             plot.setToolTip(TOOLTIPS["curve"])
             outer.addWidget(plot)
