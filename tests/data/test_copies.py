@@ -1,0 +1,87 @@
+"""Reduced copies: sizes, the cache, and every bad sample listed before training."""
+
+import numpy as np
+import pytest
+
+from napari_deepcrf.data.copies import ReducedCopies
+from napari_deepcrf.data.samples import VOID, DatasetError, Sample
+
+
+class Listed:
+    """A dataset of files, as far as copies care."""
+
+    class_names = ("background", "thing")
+    root = "somewhere"
+
+    def __init__(self, *samples):
+        self.samples = samples
+        self.names = tuple(sample.name for sample in samples)
+        self.reads = 0
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        if self.samples[index].name == "broken":
+            raise ValueError("broken: unreadable image or labels (truncated)")
+        return self.samples[index]
+
+
+def sample(name="one", shape=(30, 61), label=1):
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    labels = np.zeros(shape, np.uint8)
+    labels[4:12, 5:25] = label
+    return Sample(name, image, labels)
+
+
+def test_the_longer_side_is_reduced_and_never_enlarged():
+    copies = ReducedCopies(
+        Listed(sample(), sample("tall", (90, 17)), sample("small", (13, 26))), 40
+    )
+    assert [copy.labels.shape for copy in copies] == [(20, 40), (40, 8), (13, 26)]
+    assert copies[0].image.shape == (20, 40, 3)
+    assert set(np.unique(copies[0].labels)) == {0, 1}
+
+
+def test_no_size_keeps_the_original():
+    one = sample()
+    copies = ReducedCopies(Listed(one), None)
+    assert (copies[0].image == one.image).all()
+
+
+def test_the_cache_gives_the_same_copies_without_reading(tmp_path):
+    dataset = Listed(sample(), sample("two", (33, 20)))
+    first = ReducedCopies(dataset, 25, cache=tmp_path)
+    assert dataset.reads == 2
+    second = ReducedCopies(dataset, 25, cache=tmp_path)
+    assert dataset.reads == 2
+    for one, other in zip(first, second, strict=True):
+        assert one.name == other.name
+        assert (one.image == other.image).all()
+        assert (one.labels == other.labels).all()
+    ReducedCopies(dataset, 20, cache=tmp_path)
+    assert dataset.reads == 4
+
+
+def test_all_problems_are_listed_at_once():
+    unequal = Sample("unequal", sample().image[:-1], sample().labels)
+    empty = Sample("empty", sample().image, np.full((30, 61), VOID, np.uint8))
+    bad = Listed(sample("wrong", label=7), unequal, empty, sample("broken"), sample("fine"))
+    with pytest.raises(DatasetError) as caught:
+        ReducedCopies(bad, 40)
+    problems = caught.value.problems
+    assert [problem.split(":")[0] for problem in problems] == [
+        "wrong",
+        "unequal",
+        "empty",
+        "broken",
+    ]
+    assert "label 7 is out of range, expected 0 to 1 or 255" in problems[0]
+    assert "image is 61×29 but labels are 61×30" in problems[1]
+
+
+def test_a_long_list_is_cut_short_in_the_message():
+    error = DatasetError("here", [f"problem {n}" for n in range(25)])
+    assert str(error).endswith("problem 19; and 5 more")
+    assert len(error.problems) == 25

@@ -1,0 +1,101 @@
+"""VOC folders: palette and raw PNG, void, lists, and all that is missing at once."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_deepcrf.data.samples import VOID, DatasetError
+from napari_deepcrf.data.voc import VOC_CLASSES, VOCDataset, read_labels, voc_palette
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three images; the third has only SBD's raw labels."""
+    devkit = tmp_path / "VOC2012"
+    for folder in (
+        "JPEGImages",
+        "SegmentationClass",
+        "SegmentationClassAug",
+        "ImageSets/Segmentation",
+    ):
+        (devkit / folder).mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        Image.fromarray(np.full((21, 33, 3), 90, np.uint8)).save(devkit / f"JPEGImages/{name}.jpg")
+        labels = np.zeros((21, 33), np.uint8)
+        labels[3:9, 4:20] = 15
+        labels[0] = 0 if name == "c" else VOID
+        png = Image.fromarray(labels)
+        if name != "c":
+            png = png.convert("P")
+            png.putpalette(voc_palette().tobytes())
+        folder = "SegmentationClassAug" if name == "c" else "SegmentationClass"
+        png.save(devkit / folder / f"{name}.png")
+    (devkit / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    (devkit / "ImageSets/Segmentation/train_aug.txt").write_text("a\nb\nc\n")
+    return devkit
+
+
+def test_palette_is_the_devkits():
+    palette = voc_palette()
+    assert palette[[0, 1, 2, 15, 20, 255]].tolist() == [
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [192, 128, 128],
+        [0, 64, 128],
+        [224, 224, 192],
+    ]
+
+
+def test_palette_and_raw_labels_read_alike(root):
+    dataset = VOCDataset(root, "train_aug")
+    assert len(dataset) == 3
+    assert dataset.class_names == VOC_CLASSES
+    official, raw = dataset[0], dataset[2]
+    assert official.image.shape == (21, 33, 3)
+    assert np.unique(official.labels).tolist() == [0, 15, VOID]
+    assert np.unique(raw.labels).tolist() == [0, 15]
+    assert (official.labels[1:] == raw.labels[1:]).all()
+
+
+def test_the_devkit_is_found_from_its_parents(root):
+    outer = root.parent.parent / "outer"
+    (outer / "VOCdevkit").mkdir(parents=True)
+    shutil.move(root, outer / "VOCdevkit" / "VOC2012")
+    for place in (outer, outer / "VOCdevkit", outer / "VOCdevkit" / "VOC2012"):
+        assert len(VOCDataset(place, "train")) == 2
+
+
+def test_everything_missing_is_named_at_once(root):
+    (root / "JPEGImages/a.jpg").unlink()
+    (root / "SegmentationClass/b.png").unlink()
+    (root / "SegmentationClassAug/c.png").unlink()
+    with pytest.raises(DatasetError) as caught:
+        VOCDataset(root, "train_aug")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "3 problems" in message
+    for expected in ("JPEGImages/a.jpg", "SegmentationClass/b.png", "SegmentationClass/c.png"):
+        assert expected in message
+
+
+def test_unknown_splits_and_folders_are_named(root, tmp_path):
+    with pytest.raises(ValueError, match="no split 'val', found train, train_aug"):
+        VOCDataset(root, "val")
+    with pytest.raises(ValueError, match="expected ImageSets/Segmentation here"):
+        VOCDataset(tmp_path / "nothing", "train")
+
+
+def test_colour_labels_are_refused(tmp_path):
+    path = tmp_path / "labels.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"expected a palette or 8-bit grey PNG .* got RGB"):
+        read_labels(path)
+
+
+def test_a_broken_image_is_named(root):
+    (root / "JPEGImages/b.jpg").write_bytes(b"not a photo")
+    with pytest.raises(ValueError, match="b: unreadable image"):
+        VOCDataset(root, "train")[1]
