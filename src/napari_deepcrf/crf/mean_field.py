@@ -21,30 +21,29 @@ class PairwiseTerm:
     post: Tensor
     """(N,) factors after filtering, times the kernel's weight."""
 
-    def apply(self, marginals: Tensor) -> Tensor:
-        return self.post[:, None] * self.gaussian.apply(self.pre[:, None] * marginals)
+    def apply(self, values: Tensor) -> Tensor:
+        """The term as a linear operator on (N, C)."""
+        return self.post[:, None] * self.gaussian.apply(self.pre[:, None] * values)
 
     def diagonal(self) -> Tensor:
+        """(N,) what every pixel would send to itself."""
         return self.post * self.pre * self.gaussian.diagonal()
 
 
 @dataclass(frozen=True, eq=False)
 class MeanFieldProblem:
-    """What the updates of one image need, all differentiable.
-
-    The update is q ← softmax(scores + (Σ_m term_m(q) - self_weight ⊙ q) µ).
-    """
+    """The CRF of one image with all its tensors in place, differentiable in each of them."""
 
     scores: Tensor
-    """(N, L)."""
+    """(N, L) unary scores."""
     terms: Sequence[PairwiseTerm]
     compatibility: Tensor | None = None
     """µ as (L, L) symmetric, as its diagonal (L,), or None for Potts (the identity)."""
     self_weight: Tensor | None = None
-    """(N,) the kernels' summed diagonal where the self term is left out, else None."""
+    """(N,) the terms' summed diagonal where pixels send nothing to themselves, else None."""
 
     def message(self, marginals: Tensor) -> Tensor:
-        """(N, L) -> (N, L): the expected pairwise score of every label."""
+        """(N, L) -> (N, L): Σ_j,l' f_ij(l, l') q_j(l'), the expected pairwise scores."""
         total = torch.zeros_like(marginals)
         for term in self.terms:
             total = total + term.apply(marginals)
@@ -56,12 +55,19 @@ class MeanFieldProblem:
             return total * self.compatibility
         return total @ self.compatibility
 
+    def initial(self) -> Tensor:
+        """(N, L) the marginals of the unary scores alone."""
+        return torch.softmax(self.scores, 1)
+
+
+def parallel_update(problem: MeanFieldProblem, message: Tensor) -> Tensor:
+    """Set q to softmax(f + message) for all pixels at once [paper, eq. 5]."""
+    return torch.softmax(problem.scores + message, 1)
+
 
 def mean_field(problem: MeanFieldProblem, iterations: int) -> Tensor:
-    """Run the updates; (T+1, N, L) marginals, the first softmax(scores)."""
-    marginals = torch.softmax(problem.scores, 1)
-    trace = [marginals]
+    """Run the parallel updates; (T+1, N, L) marginals, the first those of the scores alone."""
+    trace = [problem.initial()]
     for _ in range(iterations):
-        marginals = torch.softmax(problem.scores + problem.message(marginals), 1)
-        trace.append(marginals)
+        trace.append(parallel_update(problem, problem.message(trace[-1])))
     return torch.stack(trace)

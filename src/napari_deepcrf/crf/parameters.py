@@ -71,3 +71,22 @@ def _width(name: str, value: object) -> Width:
     if not value:
         raise ValueError(f"{name}: expected at least one number, got none")
     return tuple(_positive(name, v) for v in value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelParameters:
+    """One further Gaussian kernel; without ``theta_colour`` it compares positions alone."""
+
+    weight: float
+    """In units of the scores (nats)."""
+    theta_position: Width
+    """Pixels."""
+    theta_colour: Width | None = None
+    """Grey levels of 0-255."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _positive("weight", self.weight))
+        for name in ("theta_position", "theta_colour"):
+            value = getattr(self, name)
+            if value is not None or name == "theta_position":
+                object.__setattr__(self, name, _width(name, value))

@@ -1,36 +1,39 @@
-"""What inference needs of an image and is worth keeping: coordinates, lattices, row sums."""
+"""What inference needs of an image and is worth keeping: lattices and row sums."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from napari_deepcrf.lattice.brute_force import BruteForceGaussian
 from napari_deepcrf.lattice.filter import barycentric_weights
 from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
+from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
 from napari_deepcrf.lattice.lattice import Lattice
 
-Quality = Literal["fast", "accurate", "exact"]
+Method = Literal["lattice", "fine lattice", "symmetric lattice", "grid", "brute force"]
 
-
-def check_quality(name: str) -> Quality:
-    for known in get_args(Quality):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise ValueError(f"quality: expected one of {', '.join(get_args(Quality))}; got {name!r}")
+GRID_RADIUS = 9.0
+"""Widths at which a grid's Gaussian is cut off: e^-40.5, below double precision."""
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedKernel:
+class PreparedKernel(ABC):
     """One Gaussian kernel of one image at given widths."""
 
     coordinates: Tensor
-    """(N, d), not yet divided by the widths."""
+    """(N, d), not yet divided by the widths: x, y, (z,) then the channels."""
     widths: tuple[float, ...]
-    lattice: Lattice
+    method: Method
+
+    @abstractmethod
+    def bind(self, widths: Tensor | None) -> Gaussian:
+        """The kernel as an operator, differentiable in its widths (d,) where they are given."""
 
     @cached_property
     def row_sum(self) -> Tensor:
@@ -39,23 +42,49 @@ class PreparedKernel:
             ones = self.coordinates.new_ones(self.coordinates.shape[0], 1)
             return self.bind(None).apply(ones)[:, 0]
 
-    def bind(self, widths: Tensor | None) -> Gaussian:
-        """The kernel as an operator that is differentiable in its widths (d,), if given."""
-        if widths is None:
-            return LatticeGaussian(self.lattice, self.lattice.weight)
-        return LatticeGaussian(
-            self.lattice, barycentric_weights(self.coordinates / widths, self.lattice)
+    def serves(self, coordinates: Tensor, widths: Tensor, method: Method) -> bool:
+        """Whether building anew from these would give the same kernel."""
+        return (
+            self.method == method
+            and self.widths == tuple(widths.tolist())
+            and self.coordinates.dtype == coordinates.dtype
+            and self.coordinates.device == coordinates.device
+            and torch.equal(self.coordinates, coordinates)
         )
 
-    @staticmethod
-    def build(
-        coordinates: Tensor, widths: Tensor, quality: Quality, backend: str
-    ) -> PreparedKernel:
-        finer = quality == "accurate"
-        lattice = Lattice.build(
-            coordinates / widths, ring=finer, passes=2 if finer else 1, backend=backend
-        )
-        return PreparedKernel(coordinates, tuple(widths.tolist()), lattice)
+    def _given(self, widths: Tensor | None) -> Tensor:
+        return self.coordinates.new_tensor(self.widths) if widths is None else widths
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedLattice(PreparedKernel):
+    """A kernel on a permutohedral lattice."""
+
+    lattice: Lattice
+
+    def bind(self, widths: Tensor | None) -> Gaussian:
+        if widths is None:
+            return LatticeGaussian(self.lattice, self.lattice.weight)
+        features = _lattice_features(self.coordinates, widths, self.method)
+        return LatticeGaussian(self.lattice, barycentric_weights(features, self.lattice))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedGrid(PreparedKernel):
+    """A kernel over positions alone, exact and separable."""
+
+    shape: tuple[int, ...]
+
+    def bind(self, widths: Tensor | None) -> Gaussian:
+        return GridGaussian(self.shape, spatial_taps(self._given(widths), self.shape, GRID_RADIUS))
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPoints(PreparedKernel):
+    """A kernel by brute force over all pairs of pixels."""
+
+    def bind(self, widths: Tensor | None) -> Gaussian:
+        return BruteForceGaussian(self.coordinates / self._given(widths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,4 +92,39 @@ class PreparedImages:
     """The kernels of a batch of images of one size: ``kernels[image][m]``."""
 
     shape: tuple[int, ...]
+    channels: int
     kernels: tuple[tuple[PreparedKernel, ...], ...]
+
+
+def prepare_kernel(
+    coordinates: Tensor, widths: Tensor, method: Method, *, shape: tuple[int, ...], backend: str
+) -> PreparedKernel:
+    """Build one kernel from coordinates (N, d) and widths (d,).
+
+    Raises
+    ------
+    ValueError
+        If lattice keys leave their range.
+    """
+    numbers = tuple(widths.tolist())
+    if method == "grid":
+        return PreparedGrid(coordinates, numbers, method, shape)
+    if method == "brute force":
+        return PreparedPoints(coordinates, numbers, method)
+    lattice = Lattice.build(
+        _lattice_features(coordinates, widths, method),
+        ring=method == "fine lattice",
+        passes=1 if method == "lattice" else 2,
+        backend=backend,
+    )
+    return PreparedLattice(coordinates, numbers, method, lattice)
+
+
+def _lattice_features(coordinates: Tensor, widths: Tensor, method: Method) -> Tensor:
+    """Features in the order that suits the lattice: it treats its axes unlike.
+
+    Positions first gives Krähenbühl & Koltun's very results; with two passes, colours first is
+    closer to the exact ones (docs/accuracy.md).
+    """
+    features = coordinates / widths
+    return features if method == "lattice" else features.flip(1)

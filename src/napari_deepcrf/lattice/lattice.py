@@ -12,7 +12,6 @@ from torch import Tensor
 
 from napari_deepcrf.lattice.kernels import Kernels, resolve_backend, select_kernels
 
-
 # With one pass the filter is that of Adams et al. For two, the finer lattice and the narrower taps
 # with the smallest error of the marginals against brute force (docs/accuracy.md).
 _FEATURE_SCALE = {1: 1.0, 2: 1.28}

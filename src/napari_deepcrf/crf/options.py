@@ -1,0 +1,71 @@
+"""The dense CRF's choices, named and checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from napari_deepcrf.crf.prepared import Method
+
+Normalization = Literal["symmetric", "before", "after", "none"]
+Quality = Literal["fast", "accurate", "exact"]
+Inference = Literal["parallel", "convergent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """How mean field runs; validated once."""
+
+    iterations: int
+    normalization: Normalization
+    quality: Quality
+    inference: Inference
+    self_term: bool
+    backend: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.iterations, bool) or self.iterations < 0:
+            raise ValueError(f"iterations: expected at least 0, got {self.iterations}")
+        _check("normalization", self.normalization, get_args(Normalization))
+        _check("quality", self.quality, get_args(Quality))
+        _check("inference", self.inference, get_args(Inference))
+        if self.inference == "convergent" and self.normalization in ("before", "after"):
+            raise ValueError(
+                "normalization: convergent inference needs a symmetric operator, so symmetric or "
+                f"none; got {self.normalization!r}"
+            )
+
+    def method(self, *, spatial: bool) -> Method:
+        """How a kernel over positions alone, or over positions and colours, is applied."""
+        if self.quality != "fast" and spatial:
+            return "grid"
+        if self.quality == "exact":
+            return "brute force"
+        if self.quality == "accurate":
+            return "fine lattice"
+        return "symmetric lattice" if self.inference == "convergent" else "lattice"
+
+
+def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor]:
+    """Factors (pre, post), each (N,), with D = K·1 from the filter itself.
+
+    symmetric: D^-1/2 K D^-1/2; before: K D^-1; after: D^-1 K. none: K over its mean row sum,
+    one constant, so that weights mean the same in images of every size.
+    """
+    one = torch.ones_like(row_sum)
+    if normalization == "symmetric":
+        root = row_sum.rsqrt()
+        return root, root
+    if normalization == "before":
+        return row_sum.reciprocal(), one
+    if normalization == "after":
+        return one, row_sum.reciprocal()
+    return one, one / row_sum.mean()
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
