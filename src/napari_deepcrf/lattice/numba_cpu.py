@@ -22,6 +22,9 @@ from napari_deepcrf.lattice.numba_build import (
     intern_points,
     rows_by_vertex,
 )
+from napari_deepcrf.lattice.numba_fused import mean_field
+
+__all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat"]
 
 KEY_LIMIT = 2**62
 CELL_LIMIT = 2**22
@@ -89,7 +92,7 @@ def splat(lattice: Lattice, values: Tensor) -> Tensor:
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     """(M, C) -> (M, C), along axes 0..d; each further pass the other way round."""
     source = _array(z, "z")
-    axes = range(lattice.dim + 1)
+    axes, tap = range(lattice.dim + 1), np.float32(lattice.tap)
     buffers = (np.empty_like(source), np.empty_like(source))
     turn = 0
     tap = np.float32(lattice.tap)

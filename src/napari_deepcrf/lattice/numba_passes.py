@@ -1,0 +1,298 @@
+"""Compiled passes of the fused mean field: over the pixels of a chunk, over lattice vertices.
+
+One pass over the pixels slices the messages of one update, takes the softmax and splats the
+marginals of the next, a tile at a time, so that marginals do not leave the cache. Inside, pixels
+are rows of P floats, P the padded number of labels; lanes past the last label hold marginals of
+about 1e-30. Logits are kept in base 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from napari_deepcrf.lattice.numba_simd import (
+    BLOCK,
+    Width,
+    add,
+    exp2,
+    fill,
+    fma,
+    largest,
+    load,
+    maximum,
+    multiply,
+    padded,
+    store,
+    subtract,
+    total,
+    transpose_block,
+)
+
+TILE = 64
+LOG2_E = np.float32(1.4426950408889634)
+NOTHING = np.float32(-1e30)
+LOWEST = np.float32(-100)
+"""Logits are cut so far below the largest, so that no marginal becomes denormal (slow)."""
+MESSAGE = 0
+"""The slot of the messages, the blurred sums."""
+ONE = np.float32(1)
+
+FloatArray = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
+
+
+class Shape(NamedTuple):
+    """Compile-time sizes, as lengths of tuples."""
+
+    width: Width
+    """P lanes."""
+    vertices: tuple[int, ...]
+    """K vertices a pixel, over all lattices."""
+    slots: tuple[int, ...]
+    """Vectors that each row holds."""
+
+
+class Chunk(NamedTuple):
+    """The pixels of one chunk and the rows they read and write: N pixels of the image, R rows."""
+
+    row: Int32Array
+    """(N, K): the row of each of a pixel's vertices."""
+    slice_weight: FloatArray
+    """(N, K)."""
+    splat_weight: FloatArray
+    """(N, K)."""
+    rows: FloatArray
+    """(R, slots, P): what the rows hold; sums are splatted to the last slot."""
+    begin: int
+    end: int
+    """Pixels begin..end of N."""
+
+
+@njit(inline="always")
+def read_tile(
+    width: Width, planes: FloatArray, beyond: Any, tile: FloatArray, first: int, count: int
+) -> None:
+    """Planes (L, N) of a tile as its rows; ``beyond`` in the lanes past the last label."""
+    labels, num_points = planes.shape
+    lanes = padded(width)
+    blocks = labels // BLOCK * BLOCK
+    whole = count // BLOCK * BLOCK
+    for c in range(0, blocks, BLOCK):
+        for t in range(0, whole, BLOCK):
+            at = c * num_points + first + t
+            transpose_block(planes, at, num_points, tile, t * lanes + c, lanes)
+        for t in range(whole, count):
+            for j in range(c, c + BLOCK):
+                tile[t, j] = planes[j, first + t]
+    for c in range(blocks, lanes):
+        for t in range(count):
+            tile[t, c] = planes[c, first + t] if c < labels else beyond
+
+
+@njit(inline="always")
+def keep_logits(width: Width, tile: FloatArray, logits: FloatArray, first: int, count: int) -> None:
+    """Scores of a tile to logits in base 2, in place and in ``logits`` (N, P)."""
+    lanes = padded(width)
+    scale = fill(width, LOG2_E)
+    for t in range(count):
+        x = multiply(load(width, tile, t * lanes), scale)
+        store(tile, t * lanes, x)
+        store(logits, (first + t) * lanes, x)
+
+
+@njit(inline="always")
+def write_tile(width: Width, tile: FloatArray, out: FloatArray, first: int, count: int) -> None:
+    """Write the rows of a tile into out (L, N)."""
+    labels, num_points = out.shape
+    lanes = padded(width)
+    blocks = labels // BLOCK * BLOCK
+    whole = count // BLOCK * BLOCK
+    for c in range(0, blocks, BLOCK):
+        for t in range(0, whole, BLOCK):
+            at = c * num_points + first + t
+            transpose_block(tile, t * lanes + c, lanes, out, at, num_points)
+        for t in range(whole, count):
+            for j in range(c, c + BLOCK):
+                out[j, first + t] = tile[t, j]
+    for c in range(blocks, labels):
+        for t in range(count):
+            out[c, first + t] = tile[t, c]
+
+
+@njit(inline="always")
+def slice_tile(
+    shape: Shape,
+    chunk: Chunk,
+    weight: FloatArray,
+    slot: int,
+    base: FloatArray,
+    base_first: int,
+    scale: Any,
+    tile: FloatArray,
+    first: int,
+    count: int,
+) -> None:
+    """Set tile = base + scale Σ_k weight_k rows(row_k, slot); base is (., P) from base_first on."""
+    width, lanes = shape.width, padded(shape.width)
+    stride = len(shape.slots) * lanes
+    for t in range(count):
+        i = first + t
+        x = fill(width, 0)
+        for k in range(len(shape.vertices)):
+            at = np.int64(chunk.row[i, k]) * stride + slot * lanes
+            x = fma(fill(width, weight[i, k]), load(width, chunk.rows, at), x)
+        x = fma(x, fill(width, scale), load(width, base, (base_first + t) * lanes))
+        store(tile, t * lanes, x)
+
+
+@njit(inline="always")
+def softmax_tile(width: Width, tile: FloatArray, count: int) -> None:
+    """Logits of a tile to marginals, in place."""
+    lanes = padded(width)
+    for t in range(count):
+        x = load(width, tile, t * lanes)
+        x = maximum(subtract(x, fill(width, largest(x))), fill(width, LOWEST))
+        x = exp2(width, x)
+        store(tile, t * lanes, multiply(x, fill(width, ONE / total(x))))
+
+
+@njit(inline="always")
+def splat_tile(
+    shape: Shape, chunk: Chunk, weight: FloatArray, tile: FloatArray, first: int, count: int
+) -> None:
+    """Sums of row_k += weight_k tile."""
+    width, lanes = shape.width, padded(shape.width)
+    stride = len(shape.slots) * lanes
+    for t in range(count):
+        i = first + t
+        x = load(width, tile, t * lanes)
+        for k in range(len(shape.vertices)):
+            at = np.int64(chunk.row[i, k]) * stride + (stride - lanes)
+            store(chunk.rows, at, fma(fill(width, weight[i, k]), x, load(width, chunk.rows, at)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def start_pass(
+    shape: Shape, chunk: Chunk, scores: FloatArray, logits: FloatArray, out: FloatArray
+) -> None:
+    """Softmax of the scores (L, N), kept as logits (N, P), and splat.
+
+    The marginals are written to ``out`` (L, N) unless its N is 0.
+    """
+    width = shape.width
+    tile = np.empty((TILE, padded(width)), np.float32)
+    clear_sums(shape, chunk.rows)
+    for first in range(chunk.begin, chunk.end, TILE):
+        count = min(TILE, chunk.end - first)
+        read_tile(width, scores, NOTHING, tile, first, count)
+        keep_logits(width, tile, logits, first, count)
+        softmax_tile(width, tile, count)
+        if out.shape[1] > 0:
+            write_tile(width, tile, out, first, count)
+        splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def update_pass(
+    shape: Shape, chunk: Chunk, logits: FloatArray, out: FloatArray, last: bool
+) -> None:
+    """One update: slice messages, add the scores' logits (N, P), softmax, splat if not the last.
+
+    The marginals are written to ``out`` (L, N) unless its N is 0.
+    """
+    width = shape.width
+    tile = np.empty((TILE, padded(width)), np.float32)
+    clear_sums(shape, chunk.rows)
+    for first in range(chunk.begin, chunk.end, TILE):
+        count = min(TILE, chunk.end - first)
+        weight = chunk.slice_weight
+        slice_tile(shape, chunk, weight, MESSAGE, logits, first, LOG2_E, tile, first, count)
+        softmax_tile(width, tile, count)
+        if out.shape[1] > 0:
+            write_tile(width, tile, out, first, count)
+        if not last:
+            splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
+
+
+@njit(inline="always")
+def clear_sums(shape: Shape, rows: FloatArray) -> None:
+    """Zero the last slot of rows (R, slots, P)."""
+    lanes = padded(shape.width)
+    stride = len(shape.slots) * lanes
+    for r in range(rows.shape[0]):
+        store(rows, (r + 1) * stride - lanes, fill(shape.width, 0))
+
+
+@njit(nogil=True, cache=True)
+def gather_rows(
+    width: Width,
+    vertex: Int32Array,
+    z: FloatArray,
+    mixing: FloatArray,
+    rows: FloatArray,
+    slot: int,
+) -> None:
+    """A slot of rows (R, slots, P) from z (M, P) at ``vertex`` (R,), times ``mixing`` (P, P).
+
+    An empty ``mixing`` stands for the identity.
+    """
+    lanes = padded(width)
+    stride = rows.shape[1] * lanes
+    mixed = mixing.shape[0]
+    for r in range(vertex.shape[0]):
+        v = np.int64(vertex[r])
+        x = load(width, z, v * lanes)
+        if mixed > 0:
+            x = fill(width, 0)
+            for c in range(mixed):
+                x = fma(fill(width, z[v, c]), load(width, mixing, c * lanes), x)
+        store(rows, r * stride + slot * lanes, x)
+
+
+@njit(nogil=True, cache=True)
+def sum_rows(
+    width: Width,
+    first_row: Int32Array,
+    entry: Int32Array,
+    rows: FloatArray,
+    z: FloatArray,
+    lane: int,
+) -> None:
+    """Set z[v] = Σ of the sums of v's rows, for the lanes of ``width`` from ``lane`` on.
+
+    ``first_row`` (M+1,) and ``entry`` (R,) group rows (R, slots, P) by vertex; z is (M+1, P).
+    """
+    stride = z.shape[1]
+    slots = rows.shape[1]
+    for v in range(first_row.shape[0] - 1):
+        x = fill(width, 0)
+        for e in range(first_row[v], first_row[v + 1]):
+            x = add(x, load(width, rows, ((entry[e] + 1) * slots - 1) * stride + lane))
+        store(z, v * stride + lane, x)
+
+
+@njit(nogil=True, cache=True)
+def blur_axis(
+    width: Width,
+    neighbours: Int32Array,
+    tap: Any,
+    z: FloatArray,
+    out: FloatArray,
+    first: int,
+    lane: int,
+) -> None:
+    """Set out = z + tap (left + right) along one axis, for the lanes of ``width`` from ``lane`` on.
+
+    ``neighbours`` (M_m, 2) of the vertices from ``first`` on; z is (M+1, P), its last row zero.
+    """
+    stride = z.shape[1]
+    side = fill(width, tap)
+    for v in range(neighbours.shape[0]):
+        left = load(width, z, np.int64(neighbours[v, 0]) * stride + lane)
+        right = load(width, z, np.int64(neighbours[v, 1]) * stride + lane)
+        at = (first + v) * stride + lane
+        store(out, at, fma(side, add(left, right), load(width, z, at)))

@@ -1,0 +1,35 @@
+"""Running compiled, GIL-free tasks on as many threads as PyTorch may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+
+import torch
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="lattice")
+
+
+def run_all(tasks: Iterable[Callable[[], None]]) -> None:
+    """Run independent tasks, in any order, on ``torch.get_num_threads()`` threads.
+
+    The caller's thread works too, so that calls from several threads cannot block each other.
+    """
+    pending = list(tasks)
+    helpers = min(torch.get_num_threads(), len(pending)) - 1
+    queue = iter(pending)  # advancing a list iterator is atomic
+
+    def work() -> None:
+        for task in queue:
+            task()
+
+    futures = [_pool().submit(work) for _ in range(helpers)]
+    work()
+    wait(futures)
+    for future in futures:
+        future.result()

@@ -1,0 +1,169 @@
+"""The fused mean field against the same updates in plain PyTorch, forward and backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from napari_deepcrf.lattice import Lattice, torch_ops
+from napari_deepcrf.lattice.numba_fused import mean_field
+from napari_deepcrf.lattice.numba_layout import CHUNK, Layout
+
+Kernel = tuple[Lattice, torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Case:
+    """A problem of N pixels and L labels with two kernels, float32."""
+
+    scores: torch.Tensor
+    kernels: list[Kernel]
+    compatibility: torch.Tensor | None = None
+
+    def leaves(self) -> list[torch.Tensor]:
+        weights = [w for _, *pair in self.kernels for w in pair]
+        extra = [] if self.compatibility is None else [self.compatibility]
+        return [self.scores, *weights, *extra]
+
+
+def make(height: int, width: int, labels: int, *, mixing: bool = False, passes: int = 1) -> Case:
+    generator = torch.Generator().manual_seed(height * width + labels)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    colour = torch.rand(height, width, generator=generator) * 4 + rows / 9
+    positions = torch.stack([columns, rows], -1).reshape(-1, 2).float()
+    features = [positions / 3, torch.cat([positions / 20, colour.reshape(-1, 1)], 1)]
+    kernels: list[Kernel] = []
+    for f in features:
+        lattice = Lattice.build(f, backend="numba", ring=passes == 2, passes=passes)
+        ones = torch.ones(len(f), 1)
+        blurred = torch_ops.blur(lattice, torch_ops.splat(lattice, ones), reverse=False)
+        factor = torch_ops.slice(lattice, blurred).rsqrt()
+        noise = torch.rand(2, len(f), 1, generator=generator) + 0.5
+        before = (lattice.weight * factor * noise[0]).requires_grad_()
+        after = (lattice.weight * factor * noise[1] * 3).requires_grad_()
+        kernels.append((lattice, before, after))
+    scores = 2 * torch.randn(labels, height * width, generator=generator)
+    mu = torch.eye(labels) + 0.3 * torch.randn(labels, labels, generator=generator)
+    return Case(scores.requires_grad_(), kernels, mu.requires_grad_() if mixing else None)
+
+
+class PlainFilter(torch.autograd.Function):
+    """Splat, blur and slice with weights apart, and their gradients, by the reference kernels."""
+
+    @staticmethod
+    def forward(ctx, values, lattice, before, after):
+        ctx.splat, ctx.slice = (
+            Lattice(**{**vars(lattice), "weight": w.detach()}) for w in (before, after)
+        )
+        ctx.values = values
+        ctx.blurred = torch_ops.blur(lattice, torch_ops.splat(ctx.splat, values), reverse=False)
+        return torch_ops.slice(ctx.slice, ctx.blurred)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        blurred = torch_ops.blur(ctx.splat, torch_ops.splat(ctx.slice, gradient), reverse=True)
+        return (
+            torch_ops.slice(ctx.splat, blurred),
+            None,
+            torch_ops.gather_dot(ctx.splat, ctx.values, blurred),
+            torch_ops.gather_dot(ctx.slice, gradient, ctx.blurred),
+        )
+
+
+def plain_mean_field(case: Case, iterations: int) -> torch.Tensor:
+    scores = case.scores.T
+    trace = [scores.softmax(1)]
+    for _ in range(iterations):
+        message = sum(PlainFilter.apply(trace[-1], *kernel) for kernel in case.kernels)
+        mixed = message if case.compatibility is None else message @ case.compatibility
+        trace.append((scores + mixed).softmax(1))
+    return torch.stack(trace)
+
+
+def fused(case: Case, iterations: int, **options) -> torch.Tensor:
+    mu = case.compatibility
+    return mean_field(case.scores.T, case.kernels, iterations, compatibility=mu, **options)
+
+
+SIZES = [(1, 1, 1), (1, 70, 2), (31, 47, 21), (20, 33, 4), (17, 19, 5), (9, 65, 33)]
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_marginals_agree_with_plain_updates(size, mixing):
+    case = make(*size, mixing=mixing)
+    torch.testing.assert_close(fused(case, 4), plain_mean_field(case, 4), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_gradients_agree_with_plain_updates(size, mixing, passes):
+    case = make(*size, mixing=mixing, passes=passes)
+    expected = plain_mean_field(case, 3)
+    upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2))
+    gradients = [
+        torch.autograd.grad(result, case.leaves(), upstream)
+        for result in (fused(case, 3), expected)
+    ]
+    for own, reference in zip(*gradients, strict=True):
+        assert (own - reference).norm() <= 1e-4 * reference.norm()
+
+
+def test_the_last_update_alone_has_the_same_values_and_gradients():
+    case = make(23, 29, 3)
+    upstream = torch.randn(1, 23 * 29, 3)
+    last, trace = fused(case, 3, keep_all=False), fused(case, 3)
+    assert torch.equal(last[0], trace[-1])
+    own = torch.autograd.grad(last, case.leaves(), upstream)
+    full = torch.autograd.grad(trace[-1:], case.leaves(), upstream)
+    assert all(torch.equal(a, b) for a, b in zip(own, full, strict=True))
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    case = make(300, 3 * CHUNK // 300 + 7, 3, mixing=True)
+    assert Layout.of([kernel[0] for kernel in case.kernels]).num_chunks == 3
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 2):
+            torch.set_num_threads(threads)
+            out = fused(case, 2)
+            results.append([out, *torch.autograd.grad(out.square().sum(), case.leaves())])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for index, (a, b) in enumerate(zip(results[0], other, strict=True)):
+            assert torch.equal(a, b), index
+
+
+def test_scores_may_have_any_strides():
+    case = make(13, 11, 6)
+    by_pixel = mean_field(case.scores.detach().T.contiguous(), case.kernels, 2)
+    assert torch.equal(by_pixel, fused(case, 2))
+
+
+@pytest.mark.parametrize("extreme", [1e4, -1e4])
+def test_extreme_scores_stay_finite(extreme):
+    case = make(8, 9, 3)
+    scores = case.scores.detach().clone()
+    scores[1, ::2] = extreme
+    out = mean_field(scores.T, case.kernels, 2)
+    assert torch.isfinite(out).all()
+    torch.testing.assert_close(out.sum(2), torch.ones(3, 72), rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_can_be_ended_between_updates():
+    case = make(8, 9, 3)
+    seen = []
+
+    def stop_after_two(update: int) -> None:
+        seen.append(update)
+        if update == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fused(case, 5, on_update=stop_after_two)
+    assert seen == [0, 1, 2]
