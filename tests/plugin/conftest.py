@@ -53,6 +53,16 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    return wait_until
+
+
+@pytest.fixture(name="settle")
+def settle_fixture() -> Callable[..., None]:
+    return settle
+
+
 @dataclass
 class App:
     """A viewer, the dock in it, and what tests do to them."""
@@ -88,8 +98,10 @@ def open_app(
     make_napari_viewer: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[..., App]]:
     from napari_deepcrf.plugin import dock as dock_module
+    from napari_deepcrf.plugin import segmenting
 
     monkeypatch.setattr(dock_module, "DEFAULT_MODEL", str(model_file))
+    monkeypatch.setattr(segmenting, "MEASURE_AFTER_MS", 20)
 
     def open_one(*arrays: np.ndarray, **layer_kwargs: Any) -> App:
         viewer = make_napari_viewer()

@@ -129,6 +129,7 @@ class DeepCRFWidget(QWidget):
     def cancel(self) -> None:
         """Stop what runs, as soon as its worker looks."""
         self.status_panel.show_cancelling()
+        self._cancelled = True
         for job in self.runner.jobs:
             self.session.cancel(job)
         self.runner.cancel()
@@ -165,13 +166,15 @@ class DeepCRFWidget(QWidget):
         if failure:
             self.status_panel.show_error(failure)
         elif not self.runner.is_busy():
-            self.status_panel.show_idle("Ready")
+            self.status_panel.show_idle("Cancelled" if self._cancelled else "Ready")
+            self._cancelled = False
 
     # ---- showing state -----------------------------------------------------------------
 
     _models: tuple[str, ...] = ()
     _failure = ""
     _segment_once_loaded = False
+    _cancelled = False
 
     def _list_models(self) -> None:
         self.source_panel.set_models(self._models, self.session.model_name)

@@ -97,10 +97,13 @@ class ResultLayers:
         self, role: Role, result: Result, placement: Placement, colours: tuple[RGB, ...]
     ) -> None:
         layer = self._layers[role]
-        layer.data = _data(role, result, placement)
-        kwargs = placement.layer_kwargs(*_leading(role))
-        if not np.allclose(layer.translate, kwargs["translate"]):
-            layer.translate = kwargs["translate"]
+        data = _data(role, result, placement)
+        resized = data.shape != layer.data.shape
+        layer.data = data
+        translate = placement.layer_kwargs(*_leading(role))["translate"]
+        if resized or not np.array_equal(layer.translate, translate):
+            # also makes napari measure a hidden layer again, which new data alone does not
+            layer.translate = translate
         if role in ("labels", "history"):
             _describe(layer, result, colours)
 

@@ -53,7 +53,7 @@ class Segmenting(QObject):
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
         self._turn = single_shot(self, 0, self._advance)
-        crf_panel.changed.connect(self._on_settings)
+        crf_panel.changed.connect(self.change)
         crf_panel.back_to_learned.connect(session.back_to_learned)
         view_panel.class_chosen.connect(lambda index: self._move("class", index))
         view_panel.update_chosen.connect(lambda index: self._move("update", index))
@@ -113,7 +113,8 @@ class Segmenting(QObject):
             if job is not None:
                 self._runner.submit(job)
 
-    def _on_settings(self, changes: dict[str, Any]) -> None:
+    def change(self, changes: dict[str, Any]) -> None:
+        """Change CRF settings, as a slider does; impossible ones are refused in one line."""
         try:
             self._session.change_settings(**changes)
         except ValueError as error:

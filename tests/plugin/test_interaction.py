@@ -1,0 +1,210 @@
+"""What users do while something runs."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_deepcrf.session import ImageSource, Progress, jobs
+
+
+class Gate:
+    """Holds every network pass of the session until it is opened."""
+
+    def __init__(self, monkeypatch):
+        self.entered, self.open = threading.Event(), threading.Event()
+        original = jobs.segment_image
+
+        def gated(*args):
+            self.entered.set()
+            yield Progress("At the gate")
+            assert self.open.wait(30)
+            yield from original(*args)
+
+        monkeypatch.setattr(jobs, "segment_image", gated)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.open.set()
+
+
+def press_segment(app, gate, wait_until):
+    app.dock.source_panel.segment.click()
+    wait_until(gate.entered.is_set)
+
+
+def test_a_burst_of_slider_moves_gives_one_result_the_last(open_app, photo, settle):
+    app = open_app(photo)
+    app.segment()
+    results = []
+    app.dock.session.result_changed.connect(results.append)
+    slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
+    for position in range(300, 700, 20):
+        slider.setValue(position)
+        settle(0.004)
+    app.idle()
+    assert len(results) <= 3
+    wanted = app.dock.crf_panel.sliders["theta_alpha"][0].value()
+    assert results[-1].identity.settings.parameters.theta_alpha == wanted
+    assert app.dock.session.fresh
+    np.testing.assert_array_equal(app.layer("labels").data, results[-1].labels)
+    np.testing.assert_array_equal(app.layer("history").data, results[-1].history)
+
+
+def test_more_updates_lengthen_the_slider_and_keep_its_end(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    app.after(lambda: app.dock.crf_panel.iterations.setValue(6))
+    axis = app.viewer.dims.ndim - 3
+    assert app.layer("history").data.shape[0] == 7
+    assert app.viewer.dims.current_step[axis] == 6
+    app.after(lambda: app.dock.crf_panel.iterations.setValue(2))
+    assert app.viewer.dims.nsteps[axis] == 3
+    assert app.viewer.dims.current_step[axis] == 2
+
+
+def test_cancel_leaves_everything_as_it_was(open_app, photo, gate, wait_until):
+    app = open_app(photo)
+    press_segment(app, gate, wait_until)
+    assert app.dock.status_panel.cancel.isEnabled()
+    app.dock.status_panel.cancel.click()
+    assert app.dock.status_panel.text.text() == "Cancelling…"
+    gate.open.set()
+    app.idle()
+    assert app.dock.session.result is None
+    assert [layer.name for layer in app.viewer.layers] == ["photo"]
+    assert app.dock.status_panel.text.text() == "Cancelled"
+    app.segment()
+    assert app.dock.session.fresh
+
+
+@pytest.mark.parametrize("event", ["remove", "new data", "other image", "rename"])
+def test_image_events_in_the_middle_of_a_run(open_app, photo, gate, wait_until, event):
+    app = open_app(photo)
+    image = app.viewer.layers["photo"]
+    press_segment(app, gate, wait_until)
+    if event == "remove":
+        app.viewer.layers.remove(image)
+    elif event == "new data":
+        image.data = photo[::-1]
+    elif event == "other image":
+        app.viewer.add_image(photo[:40, :40], name="other")
+    else:
+        image.name = "renamed"
+    gate.open.set()
+    app.idle()
+    if event == "rename":
+        assert app.dock.session.fresh
+        assert app.dock.source_panel.image.currentText() == "renamed"
+    else:
+        assert app.dock.session.result is None
+    if event != "remove":
+        app.segment()
+        assert app.dock.session.fresh
+
+
+def test_a_changed_result_is_named_and_faded_until_it_is_fresh(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    history = app.layer("history")
+    opacity = history.opacity
+    app.viewer.layers["photo"].data = photo[::-1].copy()
+    assert app.dock.status_panel.badge.text() == "● out of date"
+    assert history.name.endswith("(out of date)")
+    assert history.opacity == pytest.approx(opacity / 2)
+    app.segment()
+    assert app.layer("history") is history
+    assert history.name == "photo [label history]"
+    assert history.opacity == opacity
+    assert app.dock.status_panel.badge.text() == "● up to date"
+
+
+def test_removed_layers_are_made_again(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    history, marginals = app.layer("history"), app.layer("marginals")
+    app.viewer.layers.remove(marginals)
+    app.segment()
+    assert app.layer("history") is history
+    assert app.layer("marginals") is not marginals
+    assert app.layer("marginals") in app.viewer.layers
+    assert len(app.viewer.layers) == 6
+
+
+def test_layers_of_another_image_are_its_own(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    first = app.layer("labels")
+    before = first.data.copy()
+    app.viewer.add_image(photo[10:50, 10:70], name="crop")
+    app.segment()
+    assert app.layer("labels") is not first
+    assert app.layer("labels").name == "crop [labels]"
+    assert first in app.viewer.layers
+    np.testing.assert_array_equal(first.data, before)
+
+
+def test_widths_out_of_range_are_an_error_in_the_dock(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    before = app.layer("labels").data.copy()
+    app.dock.segmenting.change({"theta_beta": 1e-7})
+    app.idle()
+    assert "theta_beta" in app.dock.status_panel.text.text()
+    np.testing.assert_array_equal(app.layer("labels").data, before)
+    assert not app.dock.session.fresh
+
+
+def test_closing_the_dock_in_the_middle_releases_everything(open_app, photo, gate, wait_until):
+    app = open_app(photo)
+    dock, runner = weakref.ref(app.dock), app.dock.runner
+    bound = set(map(str, app.viewer.keymap))
+    press_segment(app, gate, wait_until)
+    layer = app.viewer.layers["photo"]
+    app.viewer.window.remove_dock_widget(app.dock)
+    app.dock.deleteLater()
+    app.dock = None
+    wait_until(lambda: (QApplication.sendPostedEvents(None, 52), not app.viewer.keymap)[1])
+    assert "Shift+D" in bound
+    gate.open.set()
+    wait_until(lambda: not runner.jobs)
+    layer.data = photo[::-1]
+    app.viewer.add_image(photo)
+    app.viewer.dims.set_current_step(0, 0)
+    assert len(app.viewer.layers) == 2
+    wait_until(lambda: dock() is None or not _alive(dock()))
+
+
+def _alive(widget):
+    try:
+        widget.objectName()
+    except RuntimeError:
+        return False
+    return True
+
+
+def test_closing_the_viewer_in_the_middle_is_safe(open_app, photo, gate, wait_until):
+    app = open_app(photo)
+    press_segment(app, gate, wait_until)
+    runner = app.dock.runner
+    app.viewer.close()
+    gate.open.set()
+    wait_until(lambda: not runner.jobs)
+
+
+def test_keys_and_sample_data(open_app, photo):
+    app = open_app()
+    (layer,) = app.viewer.open_sample("napari-deepcrf", "cat")
+    assert layer.data.shape == (300, 451, 3)
+    assert isinstance(app.dock.session.image, ImageSource)
+    handler = next(v for k, v in app.viewer.keymap.items() if str(k) == "Shift+D")
+    app.viewer.layers.remove(layer)
+    app.viewer.add_image(photo)
+    assert app.after(lambda: handler(app.viewer)).labels.shape == photo.shape[:2]
