@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from napari_deepcrf.crf.convergent import convergent_update, convexity_shift
 from napari_deepcrf.crf.energy import kl_divergence
 from napari_deepcrf.crf.features import grid, pixels, positions
+from napari_deepcrf.crf.fused import fused_mean_field
 from napari_deepcrf.crf.learnable import Compatibility, LearnableKernel
 from napari_deepcrf.crf.mean_field import (
     MeanFieldProblem,
@@ -149,7 +150,7 @@ class DenseCRF(nn.Module):
         self, scores: Tensor, image: Tensor, *, prepared: PreparedImages | None = None
     ) -> Tensor:
         """Marginals (B, L, *S) after the last update; arguments as for ``trace``."""
-        return self.trace(scores, image, prepared=prepared)[-1]
+        return self._run(scores, image, prepared, keep_all=False)[-1]
 
     def trace(
         self, scores: Tensor, image: Tensor, *, prepared: PreparedImages | None = None
@@ -174,15 +175,7 @@ class DenseCRF(nn.Module):
             For mismatched shapes, a NaN in the image, widths so small that lattice keys leave
             their range, or a ``prepared`` that was made for other widths or another size.
         """
-        if self.options.inference == "convergent":
-            states = [u.marginals for u in self.updates(scores, image, prepared=prepared)]
-            return torch.stack(states)
-        traces = [
-            mean_field(problem, self.iterations)
-            for problem in self.problems(scores, image, prepared=prepared)
-        ]
-        shape = scores.shape[2:]
-        return torch.stack([grid(t, shape) for t in traces], 1)
+        return self._run(scores, image, prepared, keep_all=True)
 
     def updates(
         self,
@@ -281,6 +274,20 @@ class DenseCRF(nn.Module):
                 MeanFieldProblem(pixels(one), own, compatibility, cast("Tensor | None", excluded))
             )
         return problems
+
+    def _run(
+        self, scores: Tensor, image: Tensor, prepared: PreparedImages | None, *, keep_all: bool
+    ) -> Tensor:
+        if self.options.inference == "convergent":
+            states = [u.marginals for u in self.updates(scores, image, prepared=prepared)]
+            return torch.stack(states)
+        traces = []
+        for problem in self.problems(scores, image, prepared=prepared):
+            trace = fused_mean_field(problem, self.iterations, keep_all=keep_all)
+            if trace is None:
+                trace = mean_field(problem, self.iterations, keep_all=keep_all)
+            traces.append(grid(trace, scores.shape[2:]))
+        return traces[0][:, None] if len(traces) == 1 else torch.stack(traces, 1)
 
     def _prepare_kernel(
         self,

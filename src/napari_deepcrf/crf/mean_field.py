@@ -65,9 +65,16 @@ def parallel_update(problem: MeanFieldProblem, message: Tensor) -> Tensor:
     return torch.softmax(problem.scores + message, 1)
 
 
-def mean_field(problem: MeanFieldProblem, iterations: int) -> Tensor:
-    """Run the parallel updates; (T+1, N, L) marginals, the first those of the scores alone."""
-    trace = [problem.initial()]
+def mean_field(problem: MeanFieldProblem, iterations: int, *, keep_all: bool = True) -> Tensor:
+    """Run the parallel updates, one kernel after the other.
+
+    Returns (T+1, N, L) marginals, the first those of the scores alone; or (1, N, L), the last.
+    """
+    marginals = problem.initial()
+    trace = [marginals]
     for _ in range(iterations):
-        trace.append(parallel_update(problem, problem.message(trace[-1])))
+        marginals = parallel_update(problem, problem.message(marginals))
+        trace.append(marginals)
+        if not keep_all:
+            del trace[0]
     return torch.stack(trace)
