@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_deepcrf.crf import DenseCRF
+from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.samples import VOID
 from napari_deepcrf.data.voc import VOC_CLASSES, VOCDataset
@@ -32,7 +32,8 @@ def validation(voc_root: Path) -> ReducedCopies:
 
 @pytest.fixture
 def model(tiny_network) -> DeepCRF:
-    return DeepCRF(fold_batch_norm(tiny_network), DenseCRF(), VOC_CLASSES)
+    weak = CRFParameters(w_spatial=0.5, theta_gamma=2, w_bilateral=1, theta_alpha=10)
+    return DeepCRF(fold_batch_norm(tiny_network), DenseCRF(weak), VOC_CLASSES)
 
 
 def losses(events: Iterator[Event]) -> list[float]:
@@ -47,10 +48,10 @@ def test_unary_stage_lowers_the_loss(tiny_network, train, tiny_unary):
 
 
 def test_joint_stage_lowers_the_loss_and_moves_every_parameter(model, train, tiny_joint):
-    stage = replace(tiny_joint, iterations=8, flip=False, batch_size=4)
+    stage = replace(tiny_joint, iterations=12, flip=False, batch_size=4, learning_rate=3e-3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     values = losses(JointTrainer(model, train, stage).events())
-    assert values[-1] < values[0]
+    assert values[-1] < 0.8 * values[0]
     still = [name for name, value in model.state_dict().items() if torch.equal(value, before[name])]
     assert still == []
 

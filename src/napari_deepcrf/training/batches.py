@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from napari_deepcrf.data.samples import Sample, SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.data.transforms import augment
-from napari_deepcrf.training.config import JointStage, UnaryStage
+from napari_deepcrf.training.config import JointStage, StageConfig, UnaryStage
+from napari_deepcrf.training.distributed import rank, world_size
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,7 @@ def crop_batches(
     soft: SoftLabels | None = None,
 ) -> Iterator[CropBatch]:
     """Random crops for the steps ``start`` to the stage's last."""
-    size = stage.batch_size
-    numbers = [
-        list(range(step * size, (step + 1) * size)) for step in range(start, stage.iterations)
-    ]
+    numbers = [_share(step, stage) for step in range(start, stage.iterations)]
     yield from DataLoader(
         _Crops(dataset, stage, seed, soft),
         batch_sampler=numbers,
@@ -80,7 +78,7 @@ def image_batches(
     """Whole images, perhaps mirrored, for the steps ``start`` to the stage's last."""
     for step in range(start, stage.iterations):
         samples = []
-        for number in range(step * stage.batch_size, (step + 1) * stage.batch_size):
+        for number in _share(step, stage):
             sample = dataset[_shuffled_index(seed, number, len(dataset))]
             mirrored = stage.flip and np.random.default_rng((seed, number)).random() < 0.5
             if mirrored:
@@ -128,6 +126,12 @@ def _collate(crops: list[tuple[str, Tensor, Tensor, Tensor | None]]) -> CropBatc
         labels=torch.stack(labels),
         soft=None if soft[0] is None else torch.stack(soft),
     )
+
+
+def _share(step: int, stage: StageConfig) -> list[int]:
+    """Numbers of the samples of a step that this process works on."""
+    first = step * stage.batch_size
+    return list(range(first + rank(), first + stage.batch_size, world_size()))
 
 
 def _shuffled_index(seed: int, number: int, length: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_deepcrf.training.average import WeightAverage
 from napari_deepcrf.training.batches import Batch
 from napari_deepcrf.training.config import StageConfig
+from napari_deepcrf.training.distributed import rank, share_gradients, shared_mean
 from napari_deepcrf.training.events import (
     CheckpointSaved,
     Event,
@@ -76,11 +77,11 @@ class StageTrainer(ABC, Generic[BatchT]):
 
     @abstractmethod
     def batches(self, start: int) -> Iterator[BatchT]:
-        """The batches from step ``start`` to the stage's last."""
+        """The present process's share of the batches from step ``start`` to the stage's last."""
 
     @abstractmethod
     def backward(self, batch: BatchT) -> Tensor:
-        """The loss of a batch, its gradients added to the parameters'."""
+        """The loss of this share of a batch, its gradients added to the parameters'."""
 
     @abstractmethod
     def measure(self) -> IoU | None:
@@ -98,7 +99,8 @@ class StageTrainer(ABC, Generic[BatchT]):
             last = self.step == stage.iterations
             if last or self.step % stage.validate_every == 0:
                 yield from self._validate()
-            if self.folder is not None and (last or self.step % stage.checkpoint_every == 0):
+            due = last or self.step % stage.checkpoint_every == 0
+            if due and self.folder is not None and rank() == 0:
                 yield self._save(self.folder / f"{self.stage_name}-last.safetensors")
         yield Finished(self.stage_name, self.step, self.best_step, self.best_mean_iou)
 
@@ -113,9 +115,10 @@ class StageTrainer(ABC, Generic[BatchT]):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-        torch.manual_seed(hash((self.seed, self.step)))  # dropout, the same after a resume
+        torch.manual_seed(hash((self.seed, self.step, rank())))  # dropout, the same after a resume
         self.module.train()
-        loss = float(self.backward(batch))
+        loss = float(shared_mean(self.backward(batch)))
+        share_gradients(self.module)
         norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self._common.clip_norm))
         if not abs(loss) + norm < float("inf"):
             raise TrainingDivergedError(
@@ -137,6 +140,8 @@ class StageTrainer(ABC, Generic[BatchT]):
         )
 
     def _validate(self) -> Iterator[Validated]:
+        if rank() > 0:
+            return
         with self.average.applied():
             iou = self.measure()
         if iou is None:

@@ -14,6 +14,7 @@ from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.models.vgg16 import UnaryNetwork
 from napari_deepcrf.training.batches import CropBatch, crop_batches, image_tensor
 from napari_deepcrf.training.config import UnaryStage
+from napari_deepcrf.training.distributed import shared_mean
 from napari_deepcrf.training.loop import StageTrainer, network_optimizer
 from napari_deepcrf.training.metrics import IoU, IoUMeter
 
@@ -98,12 +99,13 @@ def unary_loss(scores: Tensor, batch: CropBatch, stage: UnaryStage) -> Tensor:
         scores = sample_scores(scores, (height, width), stride)
     log_q = F.log_softmax(scores, dim=1)
     labels = batch.labels[:, ::stride, ::stride].long().to(scores.device)
-    labelled = (labels != VOID).sum().clamp(min=1)
+    # Counts over all processes: a pixel weighs the same in whichever share it is.
+    labelled = shared_mean((labels != VOID).sum().float()).clamp(min=1)
     hard = F.nll_loss(log_q, labels, ignore_index=VOID, reduction="sum") / labelled
     if batch.soft is None:
         return hard
     soft = batch.soft.to(scores.device)
-    inside = (soft.sum(1) > 0.5).sum().clamp(min=1)
+    inside = shared_mean((soft.sum(1) > 0.5).sum().float()).clamp(min=1)
     teacher = -(soft * log_q).sum() / inside
     return (1 - stage.distillation) * hard + stage.distillation * teacher
 
