@@ -1,0 +1,52 @@
+"""Run the Triton suite where it can run: on a GPU, or in the interpreter and the compiler.
+
+TRITON_INTERPRET works only if it is set before Triton is imported, and then for everything in the
+process: each run has a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+SUITE = [sys.executable, "-m", "pytest", str(HERE / "triton_suite.py"), "-q", "-x"]
+SUITE += ["-p", "no:cacheprovider", "--no-xvfb"]
+
+pytest.importorskip("triton", reason="Triton is not installed: pip install 'napari-deepcrf[gpu]'")
+
+
+def run(command: list[str], **variables: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    result = subprocess.run(
+        command, env=environment | variables, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{result.stdout[-8000:]}\n{result.stderr[-2000:]}"
+
+
+def test_kernels_in_the_interpreter():
+    run(SUITE, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+
+
+def test_kernels_compile_for_ampere_and_hopper(tmp_path):
+    run([sys.executable, str(HERE / "triton_compile.py")], TRITON_CACHE_DIR=str(tmp_path))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_kernels_on_the_gpu():
+    run(SUITE, CUBLAS_WORKSPACE_CONFIG=":4096:8")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_kernels_under_compute_sanitizer():
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        pytest.skip("compute-sanitizer is not installed")
+    selected = ["-k", "consistent or operators or mean_field"]
+    run([tool, "--error-exitcode", "9", *SUITE, *selected], PYTORCH_NO_CUDA_MEMORY_CACHING="1")
