@@ -12,7 +12,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_passes import (
-    LOG2_E,
     MESSAGE,
     TILE,
     Chunk,
@@ -25,6 +24,7 @@ from napari_deepcrf.lattice.numba_passes import (
     write_tile,
 )
 from napari_deepcrf.lattice.numba_simd import (
+    LOG2_E,
     Width,
     add,
     fill,

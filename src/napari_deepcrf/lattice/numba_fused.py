@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.grid import GridGaussian
 from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.numba_dense import DenseTerm
 from napari_deepcrf.lattice.numba_layout import Layout
 from napari_deepcrf.lattice.numba_mean_field import FusedMeanField
 
@@ -28,7 +29,7 @@ def mean_field(
     keep_all: bool = True,
     on_update: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Run q ← softmax(scores + Σ_m Slice_m Blur_m Splat_m q µ) from softmax(scores) on.
+    """Run q ← softmax(scores + (Σ_m Slice_m Blur_m Splat_m q + Σ_g Grid_g q − self q) µ).
 
     Parameters
     ----------
@@ -37,8 +38,12 @@ def mean_field(
     kernels
         For each kernel its lattice and the weights (N, d+1) of its splat and its slice: the
         lattice's weights times the factors before and after filtering, alpha included.
+    grids
+        For each grid kernel g its Gaussian and factors (N,) before and after it.
     compatibility
         µ (L, L), its diagonal (L,), or None for Potts.
+    self_weight
+        (N,) what of its own marginals every pixel leaves out, or None.
     keep_all
         Return the marginals of all updates, else only the last.
     on_update
@@ -53,10 +58,12 @@ def mean_field(
     Raises
     ------
     NotImplementedError
-        For grids or a self weight.
+        For more than one grid, a grid that is not 2-D, or gradients through grids or a self
+        weight; and without any lattice.
     """
-    if grids or self_weight is not None or not kernels:
-        raise NotImplementedError("the fused mean field takes lattices with the self term only")
+    dense = _dense_term(grids, self_weight)
+    if not kernels:
+        raise NotImplementedError("the fused mean field needs a lattice")
     if compatibility is not None and compatibility.ndim == 1:
         compatibility = compatibility.diag()
     lattices, splat_weights, slice_weights = zip(*kernels, strict=True)
@@ -66,6 +73,7 @@ def mean_field(
         torch.cat(splat_weights, 1),
         compatibility,
         Layout.of(lattices),
+        dense,
         iterations,
         keep_all,
         on_update,
@@ -82,6 +90,7 @@ class _FusedMeanField(Function):
         splat_weight: Tensor,
         compatibility: Tensor | None,
         layout: Layout,
+        dense: DenseTerm | None,
         iterations: int,
         keep_all: bool,
         on_update: Callable[[int], None] | None,
@@ -92,6 +101,7 @@ class _FusedMeanField(Function):
             slice_weight.numpy(),
             splat_weight.numpy(),
             None if compatibility is None else compatibility.contiguous().numpy(),
+            dense=dense,
             keep_messages=any(ctx.needs_input_grad),
         )
         kept = np.empty((iterations + 1 if keep_all else 1, *scores.shape), np.float32)
@@ -115,4 +125,33 @@ class _FusedMeanField(Function):
         if ctx.needs_input_grad[3]:
             compatibility = torch.from_numpy(gradients.compatibility[:labels, :labels].copy())
         scores, slice_weight, splat_weight = map(torch.from_numpy, gradients[:3])
-        return scores, slice_weight, splat_weight, compatibility, None, None, None, None
+        return scores, slice_weight, splat_weight, compatibility, None, None, None, None, None
+
+
+def _dense_term(
+    grids: Sequence[tuple[GridGaussian, Tensor, Tensor]], self_weight: Tensor | None
+) -> DenseTerm | None:
+    """The grid and the self weight as one term, or None where there is neither."""
+    if not grids and self_weight is None:
+        return None
+    if len(grids) > 1 or any(len(gaussian.shape) != 2 for gaussian, _, _ in grids):
+        raise NotImplementedError("the fused mean field takes one grid of two axes")
+    zero = torch.zeros_like(grids[0][1] if self_weight is None else self_weight)
+    pre, post, height = zero + 1, zero, 1
+    taps: Sequence[Tensor] = (zero.new_zeros(1),) * 2
+    if grids:
+        gaussian, pre, post = grids[0]
+        taps, height = gaussian.taps, gaussian.shape[0]
+    own = zero if self_weight is None else self_weight
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (pre, post, own, *taps)):
+        raise NotImplementedError("the fused mean field has no gradients of grids and self terms")
+    columns, lines = (_significant(t.detach()).numpy() for t in taps)
+    before, after, own_share = (x.detach().numpy() for x in (pre, post, own))
+    return DenseTerm((columns, lines), before, after, own_share, height)
+
+
+def _significant(taps: Tensor) -> Tensor:
+    """Leave out the ends of symmetric taps that vanish beside the centre in float32."""
+    centre = taps.shape[0] // 2
+    kept = int((taps[centre:] > 2.0**-24 * taps[centre]).sum()) - 1
+    return taps[centre - kept : centre + kept + 1].contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -17,10 +17,12 @@ from napari_deepcrf.lattice.numba_backward import (
     backward_pass,
     write_planes,
 )
+from napari_deepcrf.lattice.numba_dense import DenseTerm
 from napari_deepcrf.lattice.numba_layout import Layout
 from napari_deepcrf.lattice.numba_passes import (
     MESSAGE,
     Chunk,
+    Image,
     Shape,
     blur_axis,
     gather_rows,
@@ -29,7 +31,14 @@ from napari_deepcrf.lattice.numba_passes import (
     update_pass,
 )
 from napari_deepcrf.lattice.numba_pool import run_all
-from napari_deepcrf.lattice.numba_simd import BLOCK, Width, padded, width_for
+from napari_deepcrf.lattice.numba_simd import (
+    BLOCK,
+    Width,
+    aligned_empty,
+    aligned_zeros,
+    padded,
+    width_for,
+)
 
 FloatArray = NDArray[np.float32]
 
@@ -73,6 +82,8 @@ class FusedMeanField:
         weight and alpha included.
     compatibility
         (L, L) float32, or None for Potts.
+    dense
+        A term outside the lattices; ``backward`` cannot take it.
     keep_messages
         Keep what ``backward`` needs.
     """
@@ -85,6 +96,7 @@ class FusedMeanField:
         splat_weight: FloatArray,
         compatibility: FloatArray | None,
         *,
+        dense: DenseTerm | None = None,
         keep_messages: bool = False,
     ) -> None:
         labels, num_points = scores.shape
@@ -98,9 +110,16 @@ class FusedMeanField:
         if compatibility is not None:
             self.compatibility = np.zeros((lanes, lanes), np.float32)
             self.compatibility[:labels, :labels] = compatibility
-        self.logits = np.empty((num_points, lanes), np.float32)
-        self.rows = np.empty((len(layout.vertex), 2, lanes), np.float32)
-        self.z = [np.zeros((layout.vertex_start[-1] + 1, lanes), np.float32) for _ in range(2)]
+        self.logits = aligned_empty(num_points, lanes)
+        self.rows = aligned_empty(len(layout.vertex), 2, lanes)
+        self.z = [aligned_zeros(layout.vertex_start[-1] + 1, lanes) for _ in range(2)]
+        self.dense = dense
+        self.image = Image(np.empty((0, lanes), np.float32), np.empty(0, np.float32))
+        self.base = self.logits
+        """What messages are added to: (N, P)."""
+        if dense is not None:
+            self.image = Image(aligned_empty(num_points, lanes), dense.pre)
+            self.base = aligned_empty(num_points, lanes)
         self.keep_messages = keep_messages
         self.messages: list[FloatArray] = []
         """Blurred sums (M+1, P) that update 1, 2, ... read."""
@@ -115,20 +134,27 @@ class FusedMeanField:
         run_all(partial(self._start, c, self._or_nothing(out[0])) for c in chunks)
         yield 0
         for t in range(1, last + 1):
-            blur_sums(self.layout, self.rows, self.z, reverse=False)
+            run_all([*self._dense_tasks(), *blur_tasks(self.layout, self.rows, self.z)])
             if self.keep_messages:
                 self.messages.append(self.z[0].copy())
             run_all(partial(self._update, c, self._or_nothing(out[t]), t == last) for c in chunks)
             yield t
 
     def _start(self, c: int, out: FloatArray) -> None:
-        start_pass(self.shape, self._chunk(c, self.rows), self.scores, self.logits, out)
+        chunk = self._chunk(c, self.rows)
+        start_pass(self.shape, chunk, self.scores, self.logits, self.image, out)
 
     def _update(self, c: int, out: FloatArray, last: bool) -> None:
         chunk = self._chunk(c, self.rows)
         vertex = self.layout.of_chunk(self.layout.vertex, c)
         gather_rows(self.shape.width, vertex, self.z[0], self.compatibility, chunk.rows, MESSAGE)
-        update_pass(self.shape, chunk, self.logits, out, last)
+        update_pass(self.shape, chunk, self.base, self.image, out, last)
+
+    def _dense_tasks(self) -> Iterable[Callable[[], None]]:
+        if self.dense is None:
+            return ()
+        arrays = self.image.values, self.compatibility, self.logits, self.base
+        return self.dense.tasks(self.shape.width, *arrays)
 
     def _chunk(self, c: int, rows: FloatArray) -> Chunk:
         rows = self.layout.of_chunk(rows, c)
@@ -147,8 +173,8 @@ class FusedMeanField:
                 np.zeros_like(self.weights[1]),
                 np.zeros_like(self.compatibility),
             ),
-            logits=np.zeros_like(self.logits),
-            rows=np.empty((len(layout.vertex), 3, lanes), np.float32),
+            logits=aligned_zeros(*self.logits.shape),
+            rows=aligned_empty(len(layout.vertex), 3, lanes),
         )
         for t in range(len(self.messages), -1, -1):
             self._backward_update(sweep, t, self._or_nothing(upstream[t]))
@@ -168,7 +194,7 @@ class FusedMeanField:
             return
         mixed = len(self.compatibility) > 0
         sums = np.empty_like(self.z[0]) if mixed else None
-        blur_sums(self.layout, sweep.rows, self.z, reverse=True, keep=sums)
+        run_all(blur_tasks(self.layout, sweep.rows, self.z, reverse=True, keep=sums))
         if sums is not None:
             out = sweep.gradients.compatibility
             add_outer_products(self.shape.width, self.messages[t - 1][:-1], sums[:-1], out)
@@ -195,15 +221,15 @@ class FusedMeanField:
         )
 
 
-def blur_sums(
+def blur_tasks(
     layout: Layout,
     rows: FloatArray,
     z: Sequence[FloatArray],
     *,
-    reverse: bool,
+    reverse: bool = False,
     keep: FloatArray | None = None,
-) -> None:
-    """Sum the last slot of rows (R, slots, P) by vertex and blur every lattice, into z[0].
+) -> Iterator[Callable[[], None]]:
+    """What sums the last slot of rows (R, slots, P) by vertex and blurs every lattice, to z[0].
 
     ``z`` are two buffers (M + 1, P) whose last row is zero. ``keep`` (M + 1, P) receives the sums
     before the blur.
@@ -211,11 +237,10 @@ def blur_sums(
     lanes = rows.shape[2]
     groups = -(-torch.get_num_threads() // len(layout.lattices))
     step = -(-lanes // (groups * BLOCK)) * BLOCK
-    run_all(
-        partial(_blur_lattice, layout, m, rows, z, reverse, keep, lane, min(step, lanes - lane))
-        for m in range(len(layout.lattices))
-        for lane in range(0, lanes, step)
-    )
+    for m in range(len(layout.lattices)):
+        for lane in range(0, lanes, step):
+            part = lane, min(step, lanes - lane)
+            yield partial(_blur_lattice, layout, m, rows, z, reverse, keep, *part)
 
 
 def _blur_lattice(
@@ -228,7 +253,7 @@ def _blur_lattice(
     lane: int,
     lanes: int,
 ) -> None:
-    """The part of ``blur_sums`` for one lattice and some lanes."""
+    """The part of ``blur_tasks`` for one lattice and some lanes."""
     width: Width = width_for(lanes)
     first, last = layout.vertex_start[m : m + 2]
     order = layout.blur_order(m, reverse=reverse)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_simd import (
     BLOCK,
+    LOG2_E,
     Width,
     add,
     exp2,
@@ -33,7 +34,6 @@ from napari_deepcrf.lattice.numba_simd import (
 )
 
 TILE = 64
-LOG2_E = np.float32(1.4426950408889634)
 NOTHING = np.float32(-1e30)
 LOWEST = np.float32(-100)
 """Logits are cut so far below the largest, so that no marginal becomes denormal (slow)."""
@@ -70,6 +70,15 @@ class Chunk(NamedTuple):
     begin: int
     end: int
     """Pixels begin..end of N."""
+
+
+class Image(NamedTuple):
+    """The scaled marginals of all pixels, where a dense term needs them."""
+
+    values: FloatArray
+    """(N, P), or N = 0 where nobody does."""
+    factor: FloatArray
+    """(N,)."""
 
 
 @njit(inline="always")
@@ -121,6 +130,16 @@ def write_tile(width: Width, tile: FloatArray, out: FloatArray, first: int, coun
     for c in range(blocks, labels):
         for t in range(count):
             out[c, first + t] = tile[t, c]
+
+
+@njit(inline="always")
+def keep_image(width: Width, tile: FloatArray, image: Image, first: int, count: int) -> None:
+    """Write a tile's marginals to the image."""
+    lanes = padded(width)
+    if image.values.shape[0] > 0:
+        for t in range(count):
+            x = multiply(load(width, tile, t * lanes), fill(width, image.factor[first + t]))
+            store(image.values, (first + t) * lanes, x)
 
 
 @njit(inline="always")
@@ -177,11 +196,16 @@ def splat_tile(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def start_pass(
-    shape: Shape, chunk: Chunk, scores: FloatArray, logits: FloatArray, out: FloatArray
+    shape: Shape,
+    chunk: Chunk,
+    scores: FloatArray,
+    logits: FloatArray,
+    image: Image,
+    out: FloatArray,
 ) -> None:
     """Softmax of the scores (L, N), kept as logits (N, P), and splat.
 
-    The marginals are written to ``out`` (L, N) unless its N is 0.
+    The marginals are also written to ``out`` (L, N) unless its N is 0.
     """
     width = shape.width
     tile = np.empty((TILE, padded(width)), np.float32)
@@ -193,16 +217,17 @@ def start_pass(
         softmax_tile(width, tile, count)
         if out.shape[1] > 0:
             write_tile(width, tile, out, first, count)
+        keep_image(width, tile, image, first, count)
         splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def update_pass(
-    shape: Shape, chunk: Chunk, logits: FloatArray, out: FloatArray, last: bool
+    shape: Shape, chunk: Chunk, logits: FloatArray, image: Image, out: FloatArray, last: bool
 ) -> None:
-    """One update: slice messages, add the scores' logits (N, P), softmax, splat if not the last.
+    """One update: slice messages, add them to logits (N, P), softmax, splat if not the last.
 
-    The marginals are written to ``out`` (L, N) unless its N is 0.
+    The marginals are also written to ``out`` (L, N) unless its N is 0.
     """
     width = shape.width
     tile = np.empty((TILE, padded(width)), np.float32)
@@ -215,6 +240,7 @@ def update_pass(
         if out.shape[1] > 0:
             write_tile(width, tile, out, first, count)
         if not last:
+            keep_image(width, tile, image, first, count)
             splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
 
 

@@ -11,20 +11,26 @@ number of dimensions, ``at`` a flat index in it; nothing is bounds-checked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_jitable, register_model
+from numpy.typing import NDArray
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
 FAST = ("contract", "nsz", "reassoc")
 BLOCK = 8
+LINE = 64
+LOG2_E = np.float32(1.4426950408889634)
 
+FloatArray = NDArray[np.float32]
 Width = tuple[int, ...]
 
 
@@ -44,12 +50,28 @@ def padded(width: Width) -> int:
     return 4 * len(width)
 
 
+def aligned_empty(*shape: int) -> FloatArray:
+    """An uninitialised array that starts on a cache line, so that fewer vectors cross two."""
+    size = 4 * math.prod(shape)
+    raw = np.empty(size + LINE, np.uint8)
+    first = -raw.ctypes.data % LINE
+    array: FloatArray = raw[first : first + size].view(np.float32).reshape(shape)
+    return array
+
+
+def aligned_zeros(*shape: int) -> FloatArray:
+    """The same, of zeros."""
+    array = aligned_empty(*shape)
+    array.fill(0)
+    return array
+
+
 class VectorType(types.Type):
     """Numba's type of a vector; as LLVM value a struct of blocks."""
 
     def __init__(self, lanes: int) -> None:
         self.blocks = (BLOCK,) * (lanes // BLOCK) + ((4,) if lanes % BLOCK else ())
-        super().__init__(name=f"Float32Vector({lanes})")  # type: ignore[no-untyped-call]
+        super().__init__(name=f"Float32Vector({lanes})")
 
     @property
     def llvm(self) -> Any:
@@ -59,7 +81,7 @@ class VectorType(types.Type):
 @register_model(VectorType)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: VectorType) -> None:
-        super().__init__(manager, vector, vector.llvm)
+        super().__init__(manager, vector, vector.llvm)  # type: ignore[no-untyped-call]
 
 
 def _vector_of(width: Any) -> VectorType:
