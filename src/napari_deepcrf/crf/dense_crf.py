@@ -58,8 +58,8 @@ class DenseCRF(nn.Module):
     normalization
         ``"symmetric"``, ``"before"``, ``"after"`` or ``"none"``; see ``options.normalizers``.
     quality
-        ``"fast"``: a plain lattice. ``"accurate"``: a finer lattice with a ring of neighbours, the
-        spatial kernel exact. ``"exact"``: every pair of pixels, for small images.
+        ``"fast"``: plain lattices. ``"accurate"``: a finer one for the bilateral kernel, both with
+        a ring of neighbours. ``"exact"``: every pair of pixels, for small images.
     backend
         ``"auto"``, ``"torch"``, ``"numba"`` or ``"triton"``.
     compatibility

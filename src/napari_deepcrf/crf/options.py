@@ -40,13 +40,13 @@ class InferenceOptions:
 
     def method(self, *, spatial: bool) -> Method:
         """How a kernel over positions alone, or over positions and colours, is applied."""
-        if self.quality != "fast" and spatial:
-            return "grid"
         if self.quality == "exact":
-            return "brute force"
-        if self.quality == "accurate":
-            return "fine lattice"
-        return "symmetric lattice" if self.inference == "convergent" else "lattice"
+            return Method("grid" if spatial else "brute force")
+        accurate = self.quality == "accurate"
+        # The spatial kernel has little error to lose, a second pass gains nothing there. The
+        # convergent updates need the symmetry that only two passes have.
+        twice = self.inference == "convergent" or (accurate and not spatial)
+        return Method("lattice", ring=accurate, passes=2 if twice else 1)
 
 
 def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,19 @@ from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
 from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
 from napari_deepcrf.lattice.lattice import Lattice
 
-Method = Literal["lattice", "fine lattice", "symmetric lattice", "grid", "brute force"]
-
 GRID_RADIUS = 9.0
-"""Widths at which a grid's Gaussian is cut off: e^-40.5, below double precision."""
+"""Widths at which a grid's Gaussian is cut off: e^-40.5 is below double precision."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a kernel is applied."""
+
+    kind: Literal["lattice", "grid", "brute force"]
+    """``"grid"`` is exact and separable, for kernels over positions alone."""
+    ring: bool = False
+    passes: int = 1
+    """For lattices; see ``Lattice.build``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +116,14 @@ def prepare_kernel(
         If lattice keys leave their range.
     """
     numbers = tuple(widths.tolist())
-    if method == "grid":
+    if method.kind == "grid":
         return PreparedGrid(coordinates, numbers, method, shape)
-    if method == "brute force":
+    if method.kind == "brute force":
         return PreparedPoints(coordinates, numbers, method)
     lattice = Lattice.build(
         _lattice_features(coordinates, widths, method),
-        ring=method == "fine lattice",
-        passes=1 if method == "lattice" else 2,
+        ring=method.ring,
+        passes=method.passes,
         backend=backend,
     )
     return PreparedLattice(coordinates, numbers, method, lattice)
@@ -127,4 +136,4 @@ def _lattice_features(coordinates: Tensor, widths: Tensor, method: Method) -> Te
     closer to the exact ones (docs/accuracy.md).
     """
     features = coordinates / widths
-    return features if method == "lattice" else features.flip(1)
+    return features if method.passes == 1 else features.flip(1)
