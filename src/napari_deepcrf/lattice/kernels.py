@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
     """Name the kernels that ``backend`` stands for on this device and precision.
 
     ``"auto"`` takes Numba for float32 on a CPU and Triton for float32 on a CUDA device where they
-    can be imported, and the plain PyTorch reference everywhere else.
+    work, and the plain PyTorch reference everywhere else. Triton missing on a machine with a CUDA
+    device is worth a warning in the log, once.
     """
     import torch
 
@@ -62,9 +65,11 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
             names = ", ".join(["auto", *BACKENDS])
             raise ValueError(f"backend: expected one of {names}; got {backend!r}")
         return backend
-    fast = {"cpu": "numba", "cuda": "triton"}.get(device.type)
-    if fast is not None and dtype == torch.float32 and _importable(BACKENDS[fast]):
-        return fast
+    if dtype == torch.float32:
+        if device.type == "cpu" and _importable(BACKENDS["numba"]):
+            return "numba"
+        if device.type == "cuda" and not triton_problem():
+            return "triton"
     return "torch"
 
 
@@ -73,6 +78,23 @@ def select_kernels(backend: str) -> Kernels:
     return cast("Kernels", importlib.import_module(BACKENDS[backend]))
 
 
+@cache
+def triton_problem() -> str:
+    """Why lattices on CUDA devices run on plain PyTorch operations; empty if they do not.
+
+    Triton also needs a C compiler and a GPU that it supports, which only a trial shows.
+    """
+    try:
+        importlib.import_module(BACKENDS["triton"]).try_out()
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        problem = f"Triton is not used, the GPU runs plain PyTorch operations: {reason}"
+        logging.getLogger(__name__).warning(problem)
+        return problem
+    return ""
+
+
+@cache
 def _importable(module: str) -> bool:
     try:
         importlib.import_module(module)

@@ -18,7 +18,7 @@ from napari_deepcrf.lattice.triton_kernels import gather_dot_kernel
 from napari_deepcrf.lattice.triton_launch import on_device_of
 from napari_deepcrf.lattice.triton_mean_field import mean_field
 
-__all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat"]
+__all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat", "try_out"]
 
 
 def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
@@ -75,12 +75,20 @@ def gather_dot(lattice: Lattice, values: Tensor, z: Tensor) -> Tensor:
     return out
 
 
+def try_out() -> None:
+    """Build a lattice of one point, which raises RuntimeError where Triton cannot compile."""
+    build(torch.zeros(1, 1, device=_device()), ring=False, passes=1)
+
+
 def check(tensor: Tensor, name: str) -> Tensor:
     """The tensor without gradients, contiguous, if the kernels can read it."""
-    device = "cpu" if knobs.runtime.interpret else "cuda"
-    if tensor.dtype != torch.float32 or tensor.device.type != device:
+    if tensor.dtype != torch.float32 or tensor.device.type != _device():
         raise TypeError(
-            f"{name}: the Triton kernels expect float32 on {device}, "
+            f"{name}: the Triton kernels expect float32 on {_device()}, "
             f"got {tensor.dtype} on {tensor.device}"
         )
     return tensor.detach().contiguous()
+
+
+def _device() -> str:
+    return "cpu" if knobs.runtime.interpret else "cuda"

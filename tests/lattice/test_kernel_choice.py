@@ -1,0 +1,65 @@
+"""Which kernels ``"auto"`` stands for."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from napari_deepcrf.lattice import kernels
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def untried():
+    kernels.triton_problem.cache_clear()
+    yield
+    kernels.triton_problem.cache_clear()
+
+
+def pretend(monkeypatch, try_out) -> None:
+    monkeypatch.setattr(
+        kernels.importlib, "import_module", lambda name: SimpleNamespace(try_out=try_out)
+    )
+
+
+def fail(error: Exception):
+    def try_out() -> None:
+        raise error
+
+    return try_out
+
+
+def test_cuda_takes_triton_where_it_works(monkeypatch):
+    pretend(monkeypatch, lambda: None)
+    assert kernels.resolve_backend("auto", CUDA, torch.float32) == "triton"
+    assert kernels.resolve_backend("auto", CUDA, torch.float64) == "torch"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("No module named 'triton'"), RuntimeError("Failed to find C compiler.\nmore")],
+)
+def test_cuda_without_triton_is_told_once(monkeypatch, caplog, error):
+    pretend(monkeypatch, fail(error))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert kernels.resolve_backend("auto", CUDA, torch.float32) == "torch"
+    (record,) = caplog.records
+    first_line = str(error).partition("\n")[0]
+    assert record.message == (
+        f"Triton is not used, the GPU runs plain PyTorch operations: {first_line}"
+    )
+    assert kernels.triton_problem() == record.message
+
+
+def test_other_devices_take_the_reference():
+    assert kernels.resolve_backend("auto", torch.device("mps"), torch.float32) == "torch"
+
+
+def test_unknown_backends_are_refused():
+    with pytest.raises(ValueError, match="backend: expected one of auto, torch, numba, triton"):
+        kernels.resolve_backend("cuda", CUDA, torch.float32)
