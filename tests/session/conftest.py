@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,15 @@ from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
 from napari_deepcrf.session import CRFSettings, ImageSource, Session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small problems gain nothing from threads, which only contend on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

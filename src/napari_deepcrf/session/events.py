@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ class ModelReady:
 
     name: str
     model: DeepCRF
+
+
+@dataclass(frozen=True)
+class ModelSaved:
+    """The model in use lies whole in this file."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -60,3 +68,5 @@ class Job:
     generation: int
     title: str
     steps: Callable[[], Iterator[Event]] = field(repr=False)
+    quiet: bool = False
+    """Not worth a word in the window: nothing waits for it."""

@@ -7,9 +7,17 @@ network pass or one mean-field update. PyTorch and Numba release the interpreter
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_deepcrf.session.events import DivergenceReady, Event, ModelReady, Progress, ResultReady
+from napari_deepcrf.session.events import (
+    DivergenceReady,
+    Event,
+    ModelReady,
+    ModelSaved,
+    Progress,
+    ResultReady,
+)
 from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.results import Identity, ResultBuilder
 
@@ -24,6 +32,13 @@ def load_model(name: str) -> Iterator[Event]:
     from napari_deepcrf.models import DeepCRF
 
     yield ModelReady(name, DeepCRF.load(name))
+
+
+def save_model(model: DeepCRF, path: Path) -> Iterator[Event]:
+    """Write a checkpoint whole, or leave what was there."""
+    yield Progress(f"Saving {path.name}")
+    model.save(path)
+    yield ModelSaved(path)
 
 
 def segment_image(

@@ -33,6 +33,10 @@ class UnaryCache:
     device: str = "cpu"
     _prepared: PreparedImages | None = field(default=None, repr=False)
 
+    def adopt_lattices(self, other: UnaryCache) -> None:
+        """Start from the lattices of a cache of the same image."""
+        self._prepared = other._prepared
+
     def trace(self, settings: CRFSettings) -> Iterator[Tensor]:
         """Yield the (L, H, W) marginals of update 0…T, by the fastest path there is.
 

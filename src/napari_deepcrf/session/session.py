@@ -8,6 +8,7 @@ that is no longer the latest of its kind, or whose image or model has gone, is d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -51,6 +52,7 @@ class Session:
         self._cache: UnaryCache | None = None
         self._result: Result | None = None
         self._fresh = False
+        self._fit = ""
         self._generation: dict[str, int] = {}
 
     # ---- state -------------------------------------------------------------------------
@@ -115,7 +117,7 @@ class Session:
         """Make this the image; an equal one changes nothing."""
         if image != self._image:
             self._image = image
-            self._supersede("segment", "refine")
+            self._supersede("segment", "refine", "live")
             self.image_changed.emit(image)
             self._update_freshness()
 
@@ -123,7 +125,7 @@ class Session:
         """Refine another tool's scores instead of the network's; None goes back to the model."""
         if scores != self._scores:
             self._scores = scores
-            self._supersede("segment", "refine")
+            self._supersede("segment", "refine", "live")
             self.scores_changed.emit(scores)
             self._update_freshness()
 
@@ -131,12 +133,19 @@ class Session:
         """Make this the model and take over its learned CRF parameters."""
         self._model, self._model_name = model, name
         self._model_revision += 1
-        self._supersede("segment", "refine", "model")
+        self._supersede("segment", "refine", "live", "model")
         if model is not None:
             self._settings = self._learned(model)
         self.model_changed.emit(model)
         self.settings_changed.emit(self._settings)
         self._update_freshness()
+
+    def choose_fit(self, name: str) -> None:
+        """The model's top layer is replaced by a fit of this name; none goes back to its own."""
+        if name != self._fit:
+            self._fit = name
+            self._supersede("segment", "refine", "live")
+            self._update_freshness()
 
     def choose_device(self, device: str) -> None:
         """Run networks on ``auto``, ``cpu`` or ``cuda``; results stay valid."""
@@ -160,7 +169,14 @@ class Session:
 
     def load_model(self, name: str) -> Job:
         """Job that loads a model of the zoo, or a file, and makes it the session's."""
-        return self._job("model", f"Loading {name}", lambda: jobs.load_model(name))
+        return self.job("model", f"Loading {name}", lambda: jobs.load_model(name))
+
+    def save_model(self, path: Path) -> Job:
+        """Job that writes the model in use to a ``.safetensors`` file."""
+        model = self._model
+        if model is None:
+            raise ValueError("model: expected a model to save, got none")
+        return self.job("save", f"Saving {path.name}", lambda: jobs.save_model(model, path))
 
     def segment(self) -> Job:
         """Job that computes scores and refines them.
@@ -170,20 +186,21 @@ class Session:
         ValueError
             If there is no image, or neither a model nor another tool's scores.
         """
+        self.choose_fit("")
         image, scores, model, device = self._image, self._scores, self._model, self.device
         if image is None:
             raise ValueError("image: expected an image to be chosen, got none")
-        identity = self._identity()
+        identity = self.identity
         self._supersede("refine")
         if scores is not None:
-            return self._job(
+            return self.job(
                 "segment",
                 f"Refining {scores.name}",
                 lambda: jobs.segment_scores(image, scores, identity),
             )
         if model is None:
             raise ValueError("model: expected a model to be loaded, got none")
-        return self._job(
+        return self.job(
             "segment",
             f"Segmenting {image.name}",
             lambda: jobs.segment_image(image, model, device, identity),
@@ -209,8 +226,8 @@ class Session:
         cache = self._cache
         if cache is None or not self.can_refine():
             raise ValueError("scores: expected those of this image and model, segment it first")
-        identity = self._identity()
-        return self._job("refine", "Refining", lambda: jobs.refine(cache, identity))
+        identity = self.identity
+        return self.job("refine", "Refining", lambda: jobs.refine(cache, identity))
 
     def measure(self) -> Job | None:
         """Job that computes the KL curve of a fresh result; None if there is none."""
@@ -218,7 +235,7 @@ class Session:
         if cache is None or result is None or not self._fresh or not self.can_refine():
             return None
         identity = result.identity
-        return self._job("measure", "Measuring", lambda: jobs.measure(cache, identity))
+        return self.job("measure", "Measuring", lambda: jobs.measure(cache, identity), quiet=True)
 
     def receive(self, job: Job, event: Event) -> bool:
         """Take over what a job produced, in the main thread; False if it came too late."""
@@ -258,9 +275,16 @@ class Session:
     def _unary_name(self) -> str:
         if self._scores is not None:
             return f"scores:{self._scores.key}"
-        return f"model:{self._model_name}#{self._model_revision}"
+        return f"model:{self.model_key}" + (f"+{self._fit}" if self._fit else "")
 
-    def _identity(self) -> Identity:
+    @property
+    def model_key(self) -> str:
+        """Name and revision of the model in use."""
+        return f"{self._model_name}#{self._model_revision}"
+
+    @property
+    def identity(self) -> Identity:
+        """What a result made now would be made from."""
         key = None if self._image is None else self._image.key
         return Identity(image=key, unary=self._unary_name(), settings=self._settings)
 
@@ -271,9 +295,17 @@ class Session:
             normalization=model.crf.normalization,
         )
 
-    def _job(self, kind: str, title: str, steps: Callable[[], Iterator[Event]]) -> Job:
+    def job(
+        self,
+        kind: str,
+        title: str,
+        steps: Callable[[], Iterator[Event]],
+        *,
+        quiet: bool = False,
+    ) -> Job:
+        """Number a job as the latest of its kind; earlier ones are superseded."""
         self._supersede(kind)
-        return Job(kind=kind, generation=self._generation[kind], title=title, steps=steps)
+        return Job(kind, self._generation[kind], title, steps, quiet)
 
     def _supersede(self, *kinds: str) -> None:
         for kind in kinds:
@@ -281,7 +313,7 @@ class Session:
 
     def _update_freshness(self, *, announce: bool = False) -> None:
         result = self._result
-        fresh = result is not None and result.identity == self._identity()
+        fresh = result is not None and result.identity == self.identity
         if fresh != self._fresh or announce:
             self._fresh = fresh
             self.freshness_changed.emit(fresh)

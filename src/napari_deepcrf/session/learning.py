@@ -1,0 +1,133 @@
+"""Learning from annotations: a training in the background, and the live fit after each stroke."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_deepcrf.session import live, training
+from napari_deepcrf.session.annotations import ClassList
+from napari_deepcrf.session.training import (
+    LabelledImage,
+    TrainingControl,
+    TrainingDone,
+    TrainingPlan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.events import Event, Job
+    from napari_deepcrf.session.session import Session
+
+Array = npt.NDArray[Any]
+
+TRAINED = " (trained)"
+
+
+class Learning:
+    """State of training and of live mode, on top of a session."""
+
+    trained = Signal(object)
+    """TrainingDone: the session uses the new model on trial, until `keep` or `revert`"""
+    settled = Signal(bool)
+    """The trial is over: True if the new model was kept"""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.classes = ClassList(())
+        self._control = TrainingControl()
+        self._previous: tuple[str, DeepCRF] | None = None
+        self._features: live.FeatureCache | None = None
+        self._revision = 0
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a trained model waits for the user's verdict."""
+        return self._previous is not None
+
+    def train(self, pairs: Sequence[LabelledImage], folder: Path | None, config: str) -> Job:
+        """Job that trains a copy of the model on annotated images, or on a folder.
+
+        Raises
+        ------
+        ValueError
+            If nothing is annotated and no folder was given, or no model is loaded.
+        """
+        session = self.session
+        if session.model is None:
+            raise ValueError("model: expected a model to start from, got none")
+        if folder is None and not pairs:
+            raise ValueError("annotations: expected a painted image, got none")
+        plan = TrainingPlan(
+            pairs=tuple(pairs),
+            folder=folder,
+            class_names=self.classes.names,
+            init=session.model,
+            config=config,
+            preview=session.image,
+        )
+        control = self._control = TrainingControl()
+        return session.job("train", "Training", lambda: training.train(plan, control))
+
+    def stop(self) -> None:
+        """End the running training at its next step and keep the best state."""
+        self._control.stop.set()
+
+    def receive(self, event: Event) -> None:
+        """Take over the outcome of a training that is still wanted."""
+        if isinstance(event, live.FeatureCache):
+            self._features = event
+        elif isinstance(event, TrainingDone) and self.session.model is not None:
+            name = self.session.model_name
+            if self._previous is None:
+                self._previous = (name, self.session.model)
+            self.session.choose_model(name.removesuffix(TRAINED) + TRAINED, event.model)
+            self.trained.emit(event)
+
+    def keep(self) -> None:
+        """Go on with the trained model."""
+        if self._previous is not None:
+            self._previous = None
+            self.settled.emit(True)
+
+    def revert(self) -> None:
+        """Go back to the model from before the training."""
+        if self._previous is not None:
+            name, model = self._previous
+            self._previous = None
+            self.session.choose_model(name, model)
+            self.settled.emit(False)
+
+    def live(self, annotation: Array) -> Job:
+        """Job that fits the top layer to the scribbles (H, W) and refines with it.
+
+        Raises
+        ------
+        ValueError
+            If there is no image or no model, or fewer than two classes are annotated.
+        """
+        session = self.session
+        image, model = session.image, session.model
+        if image is None or model is None:
+            raise ValueError("live: expected an image and a model, got none")
+        if np.unique(annotation[annotation > 0]).size < 2:
+            raise ValueError("scribbles: expected strokes of two or more classes, got fewer")
+        self._revision += 1
+        session.choose_fit(f"scribbles {self._revision}")
+        identity, features, names = session.identity, self._features, self.classes.names
+        snapshot = annotation.copy()
+        return session.job(
+            "live",
+            "Following the scribbles",
+            lambda: live.live(image, model, snapshot, features, identity, session.model_key, names),
+        )
+
+    def end_live(self) -> None:
+        """Back to the model's own scores; the live result is out of date then."""
+        self.session.choose_fit("")

@@ -1,0 +1,167 @@
+"""The training use case: data checked first, then a run that can be stopped, kept or undone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_deepcrf.session.events import Event, Progress
+
+if TYPE_CHECKING:
+    from napari_deepcrf.data.samples import Sample, SegmentationDataset
+    from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.images import ImageSource
+    from napari_deepcrf.training.config import TrainConfig
+
+Array = npt.NDArray[Any]
+
+PREVIEW_EVERY_S = 3.0
+VALIDATIONS_PER_STAGE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """An image and its annotation (H, W): 0 unlabelled, class + 1."""
+
+    image: ImageSource
+    annotation: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingPlan:
+    """What to train on, from what, and how; all captured before the job starts."""
+
+    pairs: Sequence[LabelledImage] = ()
+    """Annotated images; or else …"""
+    folder: Path | None = None
+    """… a VOC devkit, or a folder with ``images`` and ``labels``."""
+    class_names: tuple[str, ...] = ()
+    """Classes of the pairs; a folder has its own."""
+    init: DeepCRF | None = None
+    """Model to start from; it is copied, never changed."""
+    config: str = "scribbles"
+    """Name of the recipe."""
+    preview: ImageSource | None = None
+    """Image to segment every few seconds."""
+
+
+@dataclass(eq=False)
+class TrainingControl:
+    """The one switch that reaches into a running training: stop, and keep the best."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, eq=False)
+class PreviewReady:
+    """Labels (H, W) of the preview image by the network as it is now."""
+
+    step: int
+    labels: Array
+    image_key: object
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingDone:
+    """A whole, usable model; the session's own is still the old one."""
+
+    model: DeepCRF
+    stopped: bool
+
+
+def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
+    """Yield progress, the trainer's events, previews, and at last `TrainingDone`.
+
+    Closing the generator cancels: nothing was changed but the copy being trained. Raises the
+    trainer's `DatasetError`, which lists all that is wrong with the data, before any step.
+    """
+    yield Progress("Reading the training data")
+    from napari_deepcrf.training.config import named_config
+    from napari_deepcrf.training.run import TrainingRun
+
+    training, validation = _datasets(plan)
+    config = named_config(plan.config)
+    if plan.pairs:
+        config = _validate_often(config)
+    yield Progress("Preparing the network")
+    run = TrainingRun(config, training, validation=validation, init=plan.init)
+    events = run.events()
+    last_preview = time.monotonic()
+    stopped = False
+    try:
+        for event in events:
+            yield event
+            if control.stop.is_set():
+                stopped = True
+                break
+            if plan.preview is not None and time.monotonic() - last_preview > PREVIEW_EVERY_S:
+                yield _preview(run.model, plan.preview, getattr(event, "step", 0))
+                last_preview = time.monotonic()
+    finally:
+        events.close()
+    yield TrainingDone(run.model.eval(), stopped)
+
+
+class AnnotatedImages:
+    """Annotated images as a dataset. Unlike for a file set, a class may be annotated nowhere."""
+
+    def __init__(self, pairs: Sequence[LabelledImage], class_names: tuple[str, ...]) -> None:
+        from napari_deepcrf.data.arrays import from_annotation
+        from napari_deepcrf.data.images import check_image
+        from napari_deepcrf.data.samples import DatasetError, Sample, check_sample
+
+        self.class_names = class_names
+        self._samples: list[Sample] = []
+        problems = []
+        for pair in pairs:
+            pixels = check_image(pair.image.read()).round().astype(np.uint8)
+            sample = Sample(pair.image.name, pixels, from_annotation(pair.annotation))
+            problem = check_sample(sample, len(class_names))
+            if problem is not None:
+                problems.append(problem)
+            self._samples.append(sample)
+        if problems:
+            raise DatasetError("annotations", problems)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def _datasets(plan: TrainingPlan) -> tuple[SegmentationDataset, SegmentationDataset | None]:
+    """Training and validation data; annotated images are measured on their own annotation."""
+    if plan.folder is None:
+        if not plan.pairs:
+            raise ValueError("annotations: expected a painted image, got none")
+        own = AnnotatedImages(plan.pairs, plan.class_names)
+        return own, own
+    from napari_deepcrf.data.voc import VOCDataset
+
+    return VOCDataset(plan.folder, "train"), VOCDataset(plan.folder, "val")
+
+
+def _validate_often(config: TrainConfig) -> TrainConfig:
+    """Few images are quickly measured: some points on the curve and a best state to go back to."""
+
+    def often(stage: Any) -> Any:
+        return stage and replace(
+            stage, validate_every=max(1, stage.iterations // VALIDATIONS_PER_STAGE)
+        )
+
+    return replace(config, unary=often(config.unary), joint=often(config.joint))
+
+
+def _preview(model: DeepCRF, image: ImageSource, step: int) -> PreviewReady:
+    from napari_deepcrf.inference import Predictor
+
+    labels = Predictor(model, device="cpu").unary(image.read()).argmax(axis=0)
+    return PreviewReady(step, labels.astype(np.uint8), image.key)

@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_deepcrf.session import ImageSource
+from napari_deepcrf.session.annotations import AnnotationClass
+from napari_deepcrf.session.learning import Learning
+from napari_deepcrf.session.live import fit_scores
+from napari_deepcrf.session.training import LabelledImage, PreviewReady, TrainingDone
+from napari_deepcrf.training import config
+from napari_deepcrf.training.events import StepDone, Validated
+
+
+@pytest.fixture(autouse=True)
+def short_recipe(monkeypatch):
+    """The recipe for scribbles with few, small steps."""
+    recipe = config.named_config("scribbles")
+    crops = replace(recipe.unary.augmentation, crop=33)
+    short = replace(
+        recipe,
+        unary=replace(recipe.unary, iterations=6, batch_size=2, augmentation=crops),
+        joint=replace(recipe.joint, iterations=3),
+    )
+    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+
+
+@pytest.fixture
+def scribbles(image):
+    labels = np.zeros(image.shape, np.uint8)
+    labels[4:8, 5:40] = 1
+    labels[20:25, 5:40] = 2
+    labels[30:33, 10:50] = 3
+    return labels
+
+
+@pytest.fixture
+def learning(session):
+    learning = Learning(session)
+    names = session.class_names
+    learning.classes.replace_all(AnnotationClass(n, (i, 0, 0)) for i, n in enumerate(names))
+    return learning
+
+
+def take(learning, job, until=None):
+    """Run a job as a window would; the events that were still wanted."""
+    events = []
+    for event in job.steps():
+        if learning.session.receive(job, event):
+            learning.receive(event)
+            events.append(event)
+        if until is not None and until(event):
+            break
+    return events
+
+
+def parameters(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def equal(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_training_goes_through_both_stages_and_waits_for_a_verdict(learning, image, scribbles):
+    session = learning.session
+    old, before = session.model, parameters(session.model)
+    events = take(learning, learning.train([LabelledImage(image, scribbles)], None, "scribbles"))
+    stages = [e.stage for e in events if isinstance(e, StepDone)]
+    assert set(stages) == {"unary", "joint"}
+    assert sum(isinstance(e, Validated) for e in events) > 4
+    assert isinstance(events[-1], TrainingDone)
+    assert learning.on_trial
+    assert session.model is events[-1].model
+    assert session.model_name == "tiny (trained)"
+    assert equal(before, parameters(old))
+    assert not equal(before, parameters(session.model))
+    learning.revert()
+    assert session.model is old
+    assert not learning.on_trial
+
+
+def test_stop_keeps_the_best_so_far(learning, image, scribbles):
+    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    events = []
+    for event in job.steps():
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 3:
+            learning.stop()
+    assert sum(isinstance(e, StepDone) for e in events) <= 4
+    assert isinstance(events[-1], TrainingDone)
+    assert events[-1].stopped
+
+
+@pytest.mark.parametrize("stage", ["unary", "joint"])
+def test_cancel_in_either_stage_leaves_the_model(learning, image, scribbles, stage):
+    session = learning.session
+    old, before = session.model, parameters(session.model)
+    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    take(learning, job, until=lambda e: isinstance(e, StepDone) and e.stage == stage)
+    session.cancel(job)
+    assert session.model is old
+    assert equal(before, parameters(old))
+    assert not learning.on_trial
+
+
+def test_a_class_of_ones_own_gets_an_output(learning, image, scribbles):
+    learning.classes.add("lizard", (9, 9, 9))
+    scribbles[36:39] = 4
+    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    take(learning, job, until=lambda e: isinstance(e, StepDone) and learning.stop())
+    assert learning.session.class_names == ("background", "cat", "dog", "lizard")
+
+
+def test_previews_come_while_it_trains(learning, image, scribbles, monkeypatch):
+    monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
+    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    seen = take(learning, job, until=lambda e: isinstance(e, PreviewReady))
+    assert seen[-1].labels.shape == image.shape
+
+
+def test_bad_data_is_named_before_training(learning, image):
+    with pytest.raises(ValueError, match=r"^annotations: expected"):
+        learning.train([], None, "scribbles")
+    empty = LabelledImage(image, np.zeros(image.shape, np.uint8))
+    small = LabelledImage(image, np.ones((3, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"2 problems.*no labelled pixel.*labels are 3×3"):
+        take(learning, learning.train([empty, small], None, "scribbles"))
+
+
+def test_the_live_fit_follows_the_strokes(learning, scribbles):
+    rng = np.random.default_rng(0)
+    pixels = np.full((41, 53, 3), 40, np.uint8)
+    pixels[:, 26:] = 210
+    pixels = (pixels + rng.integers(0, 20, pixels.shape)).astype(np.uint8)
+    session = learning.session
+    session.choose_image(ImageSource("halves", "halves", (41, 53), lambda: pixels))
+    strokes = np.zeros((41, 53), np.uint8)
+    strokes[5:35, 4:8] = 1
+    strokes[5:35, 45:49] = 3
+    take(learning, learning.live(strokes))
+    result = session.result
+    assert session.fresh
+    assert (result.labels[:, :16] == 0).mean() > 0.95
+    assert (result.labels[:, -16:] == 2).mean() > 0.95
+    lattices = session.cache._prepared.kernels[0]
+    strokes[1:3, 10:20] = 1
+    job = learning.live(strokes)
+    assert not session.fresh
+    take(learning, job)
+    assert session.fresh
+    assert session.cache._prepared.kernels[0] == lattices
+    learning.end_live()
+    assert not session.fresh
+
+
+def test_the_live_fit_needs_two_classes(learning, scribbles):
+    with pytest.raises(ValueError, match=r"^scribbles: expected"):
+        learning.live(np.where(scribbles == 1, 1, 0))
+
+
+def test_a_fit_separates_what_is_separable():
+    features = torch.zeros(2, 6, 8)
+    features[0, :, :4] = 1
+    features[1, :, 4:] = 1
+    strokes = np.zeros((48, 64), np.uint8)
+    strokes[10:12, 5:20] = 2
+    strokes[40:42, 45:60] = 4
+    labels = fit_scores(features, strokes, 5).argmax(0)
+    assert (labels[:, :28] == 1).all()
+    assert (labels[:, -28:] == 3).all()
