@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import napari_deepcrf as ndc
-from napari_deepcrf.inference import Predictor, choose_device
+from napari_deepcrf import inference
+from napari_deepcrf.inference import Predictor
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 
 
@@ -89,7 +90,46 @@ def test_bad_probabilities_are_refused(image, probabilities, message):
         ndc.refine(image, probabilities)
 
 
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(ValueError, match="device: expected auto, cpu or cuda, got 'tpu0'"):
-        choose_device("tpu0")
+@pytest.fixture
+def full_gpu(monkeypatch) -> None:
+    """A GPU on which nothing can be put."""
+
+    def put(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+    monkeypatch.setattr(inference, "resolve_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(inference, "_tensor", put)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *args, **kwargs: module)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+
+def test_a_full_gpu_leaves_the_image_to_the_cpu(model, image, caplog, request):
+    expected = Predictor(model, device="cpu").segment(image)
+    request.getfixturevalue("full_gpu")
+    predictor = Predictor(model)
+    assert predictor.device == torch.device("cuda", 0)
+    result = predictor.segment(image)
+    np.testing.assert_allclose(result.marginals, expected.marginals, atol=1e-5)
+    np.testing.assert_allclose(predictor.unary(image), expected.unary, atol=1e-5)
+    warning = "cuda:0 ran out of memory; this image is done on the CPU"
+    assert [record.message for record in caplog.records] == [warning, warning]
+
+
+def test_half_precision_ends_before_the_scores_are_enlarged(model, image):
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        whole = model.unary(tensor)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model.unary(tensor)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, rtol=0.05, atol=0.05 * float(whole.abs().max()))
+
+
+def test_other_devices_are_refused(model, image):
+    with pytest.raises(ValueError, match=r"device: expected auto, cpu, cuda.*got 'tpu0'"):
+        Predictor(model, device="tpu0")
+    with pytest.raises(ValueError, match=r"device: expected auto, cpu, cuda.*got 'tpu0'"):
+        ndc.refine(image, np.full((2, 33, 47), 0.5), device="tpu0")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.images import check_image, check_pixels
+from napari_deepcrf.device import network_precision, resolve_device, with_fallback
 from napari_deepcrf.models.deepcrf import DeepCRF
 
 __all__ = ["Predictor", "Segmentation", "check_image", "refine", "segment"]
@@ -34,29 +36,26 @@ class Segmentation:
     class_names: tuple[str, ...]
 
 
-def choose_device(device: str) -> torch.device:
-    """``"auto"`` is the GPU where there is one; other names are PyTorch's."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: no CUDA GPU is available here, use auto or cpu")
-    return chosen
-
-
 class Predictor:
     """A model ready for images, on a device.
 
-    ``model`` is a `DeepCRF` (moved to the device), a name of the zoo or a checkpoint's path.
+    On CUDA GPUs the network runs in half precision and the CRF in float32. An image for which
+    the GPU's memory does not suffice is done on the CPU, with a warning in the log.
+
+    Parameters
+    ----------
+    model
+        A `DeepCRF` (moved to the device), a name of the zoo or a checkpoint's path.
+    device
+        What `resolve_device` takes.
     """
 
     def __init__(self, model: DeepCRF | str | Path, device: str = "auto") -> None:
-        self.device = choose_device(device)
+        self.device = resolve_device(device)
         loaded = model if isinstance(model, DeepCRF) else DeepCRF.load(model)
         self.model = loaded.to(self.device).eval()
+        if self.device.type == "cuda":
+            self.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -66,8 +65,13 @@ class Predictor:
     @torch.inference_mode()
     def unary(self, image: Any) -> NDArray[np.float32]:
         """(L, H, W) scores of the network alone; takes what `check_image` takes."""
-        scores = self.model.unary(_tensor(check_image(image), self.device))
-        return scores[0].float().cpu().numpy()
+        pixels = check_image(image)
+
+        def work(device: torch.device) -> NDArray[np.float32]:
+            with self._model_on(device):
+                return _array(self._scores(_tensor(pixels, device))[0])
+
+        return with_fallback(self.device, work)
 
     @torch.inference_mode()
     def segment(self, image: Any, on_progress: Progress | None = None) -> Segmentation:
@@ -78,17 +82,36 @@ class Predictor:
         """
         report = on_progress or (lambda done, total: None)
         report(0, 2)
-        tensor = _tensor(check_image(image), self.device)
-        scores = self.model.unary(tensor)
-        report(1, 2)
-        trace = self.model.crf.trace(scores, tensor)[:, 0]
+        pixels = check_image(image)
+
+        def work(device: torch.device) -> Segmentation:
+            with self._model_on(device):
+                tensor = _tensor(pixels, device)
+                scores = self._scores(tensor)
+                report(1, 2)
+                trace = self.model.crf.trace(scores, tensor)[:, 0]
+            return Segmentation(
+                unary=_array(scores[0]),
+                marginals=_array(trace),
+                labels=trace[-1].argmax(0).to(torch.uint8).cpu().numpy(),
+                class_names=self.class_names,
+            )
+
+        result = with_fallback(self.device, work)
         report(2, 2)
-        return Segmentation(
-            unary=scores[0].cpu().numpy(),
-            marginals=trace.cpu().numpy(),
-            labels=trace[-1].argmax(0).to(torch.uint8).cpu().numpy(),
-            class_names=self.class_names,
-        )
+        return result
+
+    def _scores(self, tensor: torch.Tensor) -> torch.Tensor:
+        with network_precision(tensor.device):
+            return self.model.unary(tensor)
+
+    @contextmanager
+    def _model_on(self, device: torch.device) -> Iterator[None]:
+        self.model.to(device)
+        try:
+            yield
+        finally:
+            self.model.to(self.device)
 
 
 def segment(image: Any, model: DeepCRF | str | Path = "voc-compact") -> Segmentation:
@@ -104,6 +127,7 @@ def refine(
     *,
     iterations: int = 5,
     backend: str = "auto",
+    device: str = "auto",
 ) -> NDArray[np.float32]:
     """Run a dense CRF over another tool's probabilities.
 
@@ -115,6 +139,8 @@ def refine(
         (L, H, W), not negative; normalised over the labels if they do not sum to 1.
     params
         Weights and widths; by default those of `CRFParameters`.
+    device
+        What `resolve_device` takes; the CPU helps out where a GPU's memory does not suffice.
 
     Returns
     -------
@@ -137,8 +163,16 @@ def refine(
         raise ValueError("probabilities: expected finite values ≥ 0 with a positive sum per pixel")
     scores = torch.from_numpy(np.log(np.maximum(given / total, 1e-6)))[None]
     crf = DenseCRF(params, iterations=iterations, backend=backend, channels=pixels.shape[2])
-    marginals = crf(scores, _tensor(pixels, torch.device("cpu")))
-    return marginals[0].numpy()  # type: ignore[no-any-return]
+
+    def work(device: torch.device) -> NDArray[np.float32]:
+        return _array(crf.to(device)(scores.to(device), _tensor(pixels, device))[0])
+
+    return with_fallback(resolve_device(device), work)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
 
 
 def _tensor(pixels: NDArray[np.float32], device: torch.device) -> torch.Tensor:

@@ -17,6 +17,7 @@ from triton import knobs
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 
+from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.mean_field import mean_field as plain_mean_field
 from napari_deepcrf.lattice import Lattice, permutohedral_filter, torch_ops, triton_gpu
@@ -342,6 +343,31 @@ def test_keys_take_the_narrowest_integer_that_holds_them():
         for backend in ("triton", "torch")
     ]
     torch.testing.assert_close(*results, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compatibility": "full", "num_classes": 3, "self_term": False},
+        {"quality": "accurate", "iterations": 1},
+    ],
+)
+def test_dense_crf_agrees_with_the_reference(options):
+    shape = (full(1, 60), full(3, 77))
+    scores = random(2, 3, *shape)
+    image = 100 + random(2, 3, *shape, seed=1) * full(3, 50)  # few vertices, or many
+    results = []
+    for backend in ("triton", "torch"):
+        crf = DenseCRF(backend=backend, **({"iterations": 2} | options)).to(DEVICE)
+        leaf = scores.clone().requires_grad_()
+        marginals = crf(leaf, image)
+        (marginals * scores).sum().backward()
+        gradients = {name: p.grad for name, p in crf.named_parameters()}
+        results.append({"marginals": marginals.detach(), "scores": leaf.grad} | gradients)
+    own, reference = results
+    for name, expected in reference.items():
+        close = {"rtol": 1e-3, "atol": 1e-4 * max(float(expected.abs().max()), 1e-3)}
+        torch.testing.assert_close(own[name], expected, **close, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.skipif(INTERPRETED, reason="CUDA graphs need a GPU")

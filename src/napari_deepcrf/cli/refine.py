@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from napari_deepcrf.cli.options import Json, Out
+from napari_deepcrf.cli.options import Device, Json, Out
 
 
 def refine(
@@ -21,6 +21,7 @@ def refine(
     theta_alpha: Annotated[float, typer.Option(help="Its width in pixels.")] = 80.0,
     theta_beta: Annotated[float, typer.Option(help="Its width in grey levels of 0-255.")] = 13.0,
     iterations: Annotated[int, typer.Option(help="Mean-field updates.", min=1)] = 5,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Align another tool's probabilities with the image's edges by a dense CRF.
@@ -39,7 +40,11 @@ def refine(
         theta_beta=theta_beta,
     )
     marginals = refine_probabilities(
-        read_image(image), read_array(probabilities), params, iterations=iterations
+        read_image(image),
+        read_array(probabilities),
+        params,
+        iterations=iterations,
+        device=device,
     )
     labels = marginals.argmax(axis=0)
     out.mkdir(parents=True, exist_ok=True)

@@ -217,9 +217,8 @@ class UnaryNetwork(nn.Module):
             align_corners=False,
             antialias=True,
         )
-        return F.interpolate(
-            self.coarse(small), size=(height, width), mode="bilinear", align_corners=False
-        )
+        scores = self.coarse(small).to(image.dtype)  # half precision, if any, ends here
+        return F.interpolate(scores, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def fold_batch_norm(network: UnaryNetwork) -> UnaryNetwork:
