@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import sys
@@ -29,6 +30,7 @@ def warm_up() -> Iterator[Event]:
     yield Progress("Loading PyTorch")
     _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
     _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
+    _load_triton_apart()
     import torch
 
     yield Progress("Loading the models")
@@ -41,6 +43,25 @@ def warm_up() -> Iterator[Event]:
     devices.append(("cpu", f"CPU, {torch.get_num_threads()} threads"))
     note = "" if cuda else "No CUDA GPU: large images and training take longer."
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
+
+
+def _load_triton_apart() -> None:
+    """Load Triton, if it is installed, with its own LLVM bound to itself.
+
+    A software OpenGL (Mesa) has mapped another LLVM into the window's process by now; Triton's
+    library then takes that one's symbols for its own and crashes the process, at the latest when
+    an optimiser imports ``torch._dynamo``. Deep binding keeps the two apart.
+    """
+    if not sys.platform.startswith("linux") or importlib.util.find_spec("triton") is None:
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        importlib.import_module("triton._C.libtriton")
+    except ImportError:
+        pass
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def _map_without_interpreter_lock(package: str, library: str) -> None:

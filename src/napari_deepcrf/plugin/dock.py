@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
@@ -10,16 +12,21 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QTabWidget, QVBoxLayout, QW
 
 from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.plugin import devices
+from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.image_choice import ImageChoice
 from napari_deepcrf.plugin.keys import bind_keys
+from napari_deepcrf.plugin.panels.annotate_panel import KEYS, AnnotatePanel
 from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
 from napari_deepcrf.plugin.panels.source_panel import SourcePanel
 from napari_deepcrf.plugin.panels.status_panel import StatusPanel
+from napari_deepcrf.plugin.panels.train_panel import TrainPanel
 from napari_deepcrf.plugin.panels.view_panel import ViewPanel
 from napari_deepcrf.plugin.result_layers import ResultLayers
 from napari_deepcrf.plugin.segmenting import Segmenting
+from napari_deepcrf.plugin.training_control import TrainingControl
 from napari_deepcrf.plugin.workers import Runner
 from napari_deepcrf.session import CRFSettings, Job, Progress, Session
+from napari_deepcrf.session.learning import Learning
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -57,6 +64,26 @@ class DeepCRFWidget(QWidget):
             self._cleanup,
             self,
         )
+        self.learning = Learning(self.session)
+        self.annotating = Annotating(
+            viewer,
+            self.learning,
+            self.runner,
+            self.image_choice,
+            self.annotate_panel,
+            self._cleanup,
+            self,
+        )
+        self.training = TrainingControl(
+            viewer,
+            self.learning,
+            self.runner,
+            self.image_choice,
+            self.annotating,
+            self.train_panel,
+            self._cleanup,
+            self,
+        )
         self._wire()
         self._show_settings()
         self._apply_theme()
@@ -72,7 +99,13 @@ class DeepCRFWidget(QWidget):
         self.view_panel = ViewPanel()
         self.crf_panel = CRFPanel()
         self.tabs = QTabWidget()
-        for panel, title in ((self.crf_panel, "CRF"),):
+        self.annotate_panel = AnnotatePanel()
+        self.train_panel = TrainPanel()
+        for panel, title in (
+            (self.crf_panel, "CRF"),
+            (self.annotate_panel, "Annotate"),
+            (self.train_panel, "Train"),
+        ):
             self.tabs.addTab(_scrolled(panel), title)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -89,8 +122,11 @@ class DeepCRFWidget(QWidget):
         self.source_panel.open_model.connect(self._open_model)
         self.source_panel.device_chosen.connect(session.choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
-        self.segmenting.refused.connect(self.status_panel.show_error)
-        runner.started.connect(lambda job: self.status_panel.show_progress(job.title, 0, 0))
+        for part in (self.segmenting, self.annotating, self.training):
+            part.refused.connect(self.status_panel.show_error)
+        self.annotating.live_wanted.connect(self.segmenting.submit)
+        self.training.segment_wanted.connect(self.segmenting.segment)
+        runner.started.connect(self._on_started)
         runner.event.connect(self._on_event)
         runner.failed.connect(self._on_failed)
         runner.ended.connect(self._on_ended)
@@ -101,7 +137,14 @@ class DeepCRFWidget(QWidget):
         theme.connect(self._apply_theme)
         self._cleanup.callback(theme.disconnect, self._apply_theme)
         self._cleanup.callback(runner.close)
-        bind_keys(self.viewer, {"Shift-D": self.segmenting.segment}, self._cleanup)
+        keys: dict[str, Callable[[], object]] = {
+            "Shift-D": self.segmenting.segment,
+            "Shift-A": self._annotate,
+            "Shift-S": self._train,
+        }
+        for index in range(KEYS):
+            keys[f"Shift-{index + 1}"] = partial(self.annotating.pick, index)
+        bind_keys(self.viewer, keys, self._cleanup)
 
     def _start(self) -> None:
         window = self.window()
@@ -140,11 +183,23 @@ class DeepCRFWidget(QWidget):
         if path:
             self.load_model(path)
 
+    def _annotate(self) -> None:
+        self.tabs.setCurrentIndex(1)
+        self.annotating.annotate()
+
+    def _train(self) -> None:
+        self.tabs.setCurrentIndex(2)
+        self.training.train()
+
     # ---- what jobs tell ----------------------------------------------------------------
+
+    def _on_started(self, job: Job) -> None:
+        if not job.quiet:
+            self.status_panel.show_progress(job.title, 0, 0)
 
     def _on_event(self, job: Job, event: Any) -> None:
         if isinstance(event, Progress):
-            if self.status_panel.cancel.isEnabled():
+            if not job.quiet and self.status_panel.cancel.isEnabled():
                 self.status_panel.show_progress(event.text, event.done, event.total)
         elif isinstance(event, devices.Ready):
             self.source_panel.set_devices(event.devices, self.session.device, event.note)
@@ -152,8 +207,12 @@ class DeepCRFWidget(QWidget):
             self._list_models()
             if self.session.model is None:
                 self.load_model(DEFAULT_MODEL)
-        else:
-            self.session.receive(job, event)
+        elif job.kind in ("autosave", "restore"):
+            self.annotating.receive(event)
+        elif self.session.receive(job, event):
+            self.learning.receive(event)
+            if job.kind == "train":
+                self.training.receive(event)
             if self._segment_once_loaded and self.session.model is not None:
                 self._segment_once_loaded = False
                 self.segmenting.segment()
@@ -161,11 +220,11 @@ class DeepCRFWidget(QWidget):
     def _on_failed(self, job: Job, message: str) -> None:
         self._failure = message
 
-    def _on_ended(self, _job: Job) -> None:
+    def _on_ended(self, job: Job) -> None:
         failure, self._failure = self._failure, ""
         if failure:
             self.status_panel.show_error(failure)
-        elif not self.runner.is_busy():
+        elif not job.quiet and not self.runner.is_busy():
             self.status_panel.show_idle("Cancelled" if self._cancelled else "Ready")
             self._cancelled = False
 
@@ -193,6 +252,7 @@ class DeepCRFWidget(QWidget):
 
     def _apply_theme(self, _event: object = None) -> None:
         self.crf_panel.apply_theme(self.viewer.theme)
+        self.train_panel.apply_theme(self.viewer.theme)
 
     # ---- the end -----------------------------------------------------------------------
 

@@ -75,12 +75,12 @@ class Segmenting(QObject):
         except ValueError as error:
             self.refused.emit(str(error))
             return
-        self._submit(job)
+        self.submit(job)
 
     def refine(self) -> None:
         """Mean field again on cached scores, if there are any for this image."""
         if self._session.can_refine() and not self._session.fresh:
-            self._submit(self._session.refine())
+            self.submit(self._session.refine())
 
     def stop(self) -> None:
         """Stop the timers; nothing more is shown."""
@@ -100,7 +100,8 @@ class Segmenting(QObject):
         result = self._session.result
         return () if result is None else class_colours(result.class_names)
 
-    def _submit(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
+        """Run a job that makes a result of the image chosen now."""
         plane, layer = self._choice.plane, self._choice.layer
         if plane is not None:
             self._places[plane.source.key] = (layer, plane)

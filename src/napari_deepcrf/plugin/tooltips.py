@@ -38,9 +38,10 @@ TOOLTIPS: Final[dict[str, str]] = {
     "annotate": "Add a scribble layer to paint classes on (Shift+A). Pressing Shift+1 … Shift+9 "
     "picks a class.",
     "scribbles": "Labels layer to learn from: 0 is unlabelled, k is the k-th class of the list.",
-    "classes": "The classes. Click a name to pick it for painting, double-click to rename it; "
-    "double-click its colour to change it.",
+    "classes": "The classes. Click one to paint it, double-click to rename it.",
     "add_class": "Add a class. The model's top layer gets an output for it when it is trained.",
+    "colour": "Change the colour of the class chosen in the list.",
+    "new_list": "Start over with two classes, background and object.",
     "live": "After every stroke, fit the top layer to the scribbles and refine again.",
     # training
     "train_data": "Scribbles of this image, or a folder of VOC layout or of image/label pairs.",
