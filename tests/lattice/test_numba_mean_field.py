@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
 
-from napari_deepcrf.lattice import Lattice, torch_ops
+from napari_deepcrf.lattice import Lattice
+from napari_deepcrf.lattice.gaussians import LatticeGaussian
 from napari_deepcrf.lattice.numba_fused import mean_field
-from napari_deepcrf.lattice.numba_layout import CHUNK, Layout
-
-Kernel = tuple[Lattice, torch.Tensor, torch.Tensor]
+from napari_deepcrf.lattice.numba_lattice import CHUNK, chunk_bounds
+from napari_deepcrf.lattice.scaled import ScaledLattice
 
 
 @dataclass
@@ -19,11 +19,11 @@ class Case:
     """A problem of N pixels and L labels with two kernels, float32."""
 
     scores: torch.Tensor
-    kernels: list[Kernel]
+    kernels: list[ScaledLattice]
     compatibility: torch.Tensor | None = None
 
     def leaves(self) -> list[torch.Tensor]:
-        weights = [w for _, *pair in self.kernels for w in pair]
+        weights = [tensor for kernel in self.kernels for tensor in kernel[1:]]
         extra = [] if self.compatibility is None else [self.compatibility]
         return [self.scores, *weights, *extra]
 
@@ -34,49 +34,35 @@ def make(height: int, width: int, labels: int, *, mixing: bool = False, passes: 
     colour = torch.rand(height, width, generator=generator) * 4 + rows / 9
     positions = torch.stack([columns, rows], -1).reshape(-1, 2).float()
     features = [positions / 3, torch.cat([positions / 20, colour.reshape(-1, 1)], 1)]
-    kernels: list[Kernel] = []
+    kernels: list[ScaledLattice] = []
     for f in features:
         lattice = Lattice.build(f, backend="numba", ring=passes == 2, passes=passes)
-        ones = torch.ones(len(f), 1)
-        blurred = torch_ops.blur(lattice, torch_ops.splat(lattice, ones), reverse=False)
-        factor = torch_ops.slice(lattice, blurred).rsqrt()
-        noise = torch.rand(2, len(f), 1, generator=generator) + 0.5
-        before = (lattice.weight * factor * noise[0]).requires_grad_()
-        after = (lattice.weight * factor * noise[1] * 3).requires_grad_()
-        kernels.append((lattice, before, after))
+        row_sum = LatticeGaussian(lattice, lattice.weight).apply(torch.ones(len(f), 1))[:, 0]
+        noise = torch.rand(2, len(f), generator=generator) + 0.5
+        before, after = noise * row_sum.rsqrt()
+        factors = before.requires_grad_(), (after * 3).requires_grad_()
+        kernels.append(ScaledLattice(lattice, lattice.weight.clone().requires_grad_(), *factors))
     scores = 2 * torch.randn(labels, height * width, generator=generator)
     mu = torch.eye(labels) + 0.3 * torch.randn(labels, labels, generator=generator)
     return Case(scores.requires_grad_(), kernels, mu.requires_grad_() if mixing else None)
 
 
-class PlainFilter(torch.autograd.Function):
-    """Splat, blur and slice with weights apart, and their gradients, by the reference kernels."""
-
-    @staticmethod
-    def forward(ctx, values, lattice, before, after):
-        ctx.splat, ctx.slice = (
-            Lattice(**{**vars(lattice), "weight": w.detach()}) for w in (before, after)
-        )
-        ctx.values = values
-        ctx.blurred = torch_ops.blur(lattice, torch_ops.splat(ctx.splat, values), reverse=False)
-        return torch_ops.slice(ctx.slice, ctx.blurred)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        blurred = torch_ops.blur(ctx.splat, torch_ops.splat(ctx.slice, gradient), reverse=True)
-        return (
-            torch_ops.slice(ctx.splat, blurred),
-            None,
-            torch_ops.gather_dot(ctx.splat, ctx.values, blurred),
-            torch_ops.gather_dot(ctx.slice, gradient, ctx.blurred),
-        )
+def in_plain_torch(lattice: Lattice) -> Lattice:
+    arrays = {field.name: getattr(lattice, field.name) for field in fields(Lattice)}
+    return Lattice(**(arrays | {"backend": "torch"}))
 
 
 def plain_mean_field(case: Case, iterations: int) -> torch.Tensor:
+    """The definition, by reference kernels and autograd over single filters."""
     scores = case.scores.T
     trace = [scores.softmax(1)]
     for _ in range(iterations):
-        message = sum(PlainFilter.apply(trace[-1], *kernel) for kernel in case.kernels)
+        message = torch.zeros_like(scores)
+        for kernel in case.kernels:
+            lattice = in_plain_torch(kernel.lattice)
+            filtered = LatticeGaussian(lattice, kernel.weight)
+            scale = kernel.after[:, None] / lattice.alpha
+            message = message + scale * filtered.apply(kernel.before[:, None] * trace[-1])
         mixed = message if case.compatibility is None else message @ case.compatibility
         trace.append((scores + mixed).softmax(1))
     return torch.stack(trace)
@@ -124,7 +110,7 @@ def test_the_last_update_alone_has_the_same_values_and_gradients():
 
 def test_results_do_not_depend_on_the_number_of_threads():
     case = make(300, 3 * CHUNK // 300 + 7, 3, mixing=True)
-    assert Layout.of([kernel[0] for kernel in case.kernels]).num_chunks == 3
+    assert len(chunk_bounds(case.scores.shape[1])) == 4
     before = torch.get_num_threads()
     results = []
     try:

@@ -7,9 +7,8 @@ from torch import Tensor
 from napari_deepcrf.crf.mean_field import MeanFieldProblem
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
 from napari_deepcrf.lattice.grid import GridGaussian
-from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.scaled import ScaledLattice
 
-FusedKernel = tuple[Lattice, Tensor, Tensor]
 FusedGrid = tuple[GridGaussian, Tensor, Tensor]
 
 
@@ -18,33 +17,34 @@ def fused_mean_field(
 ) -> Tensor | None:
     """Marginals as ``mean_field`` returns them, or None where no kernels take this problem.
 
-    Everything that scales a pixel before or after filtering is folded into the barycentric
-    weights here, so that kernels know neither normalisation nor widths: their gradients with
-    respect to the folded weights are enough, and autograd does the rest.
+    Kernels know neither normalisation nor widths, only factors before and after a filter, which
+    some take apart (``TAKES_FACTORS``) and some folded into the barycentric weights. Their
+    gradients with respect to these are enough, and autograd does the rest.
     """
-    kernels: list[FusedKernel] = []
+    kernels: list[ScaledLattice] = []
     grids: list[FusedGrid] = []
     for term in problem.terms:
         gaussian = term.gaussian
         if isinstance(gaussian, LatticeGaussian):
             lattice = gaussian.lattice
-            splat_weight = term.pre[:, None] * gaussian.weight
-            slice_weight = (lattice.alpha * term.post)[:, None] * gaussian.weight
-            kernels.append((lattice, splat_weight, slice_weight))
+            after = lattice.alpha * term.post
+            kernels.append(ScaledLattice(lattice, gaussian.weight, term.pre, after))
         elif isinstance(gaussian, GridGaussian):
             grids.append((gaussian, term.pre, term.post))
         else:
             return None
-    backends = {lattice.backend for lattice, _, _ in kernels}
+    backends = {kernel.lattice.backend for kernel in kernels}
     if len(backends) != 1:
         return None
-    run = getattr(kernels[0][0].kernels, "mean_field", None)
+    module = kernels[0].lattice.kernels
+    run = getattr(module, "mean_field", None)
     if run is None:
         return None
+    takes_factors = getattr(module, "TAKES_FACTORS", False)
     try:
         result: Tensor = run(
             problem.scores,
-            kernels,
+            kernels if takes_factors else [kernel.folded() for kernel in kernels],
             iterations,
             grids=grids,
             compatibility=problem.compatibility,

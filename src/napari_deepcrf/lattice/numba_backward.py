@@ -7,16 +7,18 @@ update's marginals back through the softmax and on to the messages.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numba import literal_unroll, njit
 from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_passes import (
     MESSAGE,
     TILE,
-    Chunk,
-    Shape,
+    Part,
     clear_sums,
+    copy_tile,
     read_tile,
     slice_tile,
     softmax_tile,
@@ -29,6 +31,7 @@ from napari_deepcrf.lattice.numba_simd import (
     add,
     fill,
     fma,
+    item,
     load,
     multiply,
     padded,
@@ -45,15 +48,24 @@ ONE = np.float32(1)
 FloatArray = NDArray[np.float32]
 
 
+class PartGradients(NamedTuple):
+    """The gradients of one lattice's weights (N, K) and factors (N,)."""
+
+    weight: FloatArray
+    before: FloatArray
+    after: FloatArray
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_pass(
-    shape: Shape,
-    chunk: Chunk,
+    width: Width,
+    slots: Width,
+    parts: tuple[tuple[Part, PartGradients], ...],
+    begin: int,
+    end: int,
     logits: FloatArray,
     upstream: FloatArray,
-    gradient: FloatArray,
-    grad_slice: FloatArray,
-    grad_splat: FloatArray,
+    grad_logits: FloatArray,
     has_message: bool,
     has_incoming: bool,
 ) -> None:
@@ -61,49 +73,65 @@ def backward_pass(
 
     ``upstream`` (L, N) is the gradient that arrives from outside, none if its N is 0; rows
     (R, 3, P) hold messages and incoming gradients, where there are any, and receive the gradients
-    of the messages. Adds to the gradients of the logits (N, P) and of both weights (N, K).
+    of the messages. Adds to the gradients of the scores (N, P) and of every part.
     """
-    width, lanes = shape.width, padded(shape.width)
+    lanes = padded(width)
     marginals = np.empty((TILE, lanes), np.float32)
     tile = np.empty((TILE, lanes), np.float32)
-    clear_sums(shape, chunk.rows)
-    for first in range(chunk.begin, chunk.end, TILE):
-        count = min(TILE, chunk.end - first)
-        marginals_again(shape, chunk, logits, has_message, marginals, first, count)
+    for pair in literal_unroll(parts):
+        clear_sums(width, slots, pair[0].rows)
+    for first in range(begin, end, TILE):
+        count = min(TILE, end - first)
+        copy_tile(width, logits, marginals, first, count)
+        if has_message:
+            for pair in literal_unroll(parts):
+                part = pair[0]
+                slice_tile(width, slots, part, part.after, LOG2_E, MESSAGE, marginals, first, count)
+        softmax_tile(width, marginals, count)
+        clear_tile(width, tile, count)
         if upstream.shape[1] > 0:
             read_tile(width, upstream, ZERO, tile, first, count)
-        else:
-            clear_tile(width, tile, count)
         if has_incoming:
-            weight = chunk.splat_weight
-            slice_tile(shape, chunk, weight, INCOMING, tile, 0, ONE, tile, first, count)
-            dot_tile(shape, chunk, INCOMING, marginals, grad_splat, first, count)
+            for pair in literal_unroll(parts):
+                take_incoming(width, slots, pair, marginals, tile, first, count)
         softmax_backward(width, marginals, tile, count)
-        accumulate(width, tile, gradient, first, count)
+        accumulate(width, tile, grad_logits, first, count)
         if has_message:
-            dot_tile(shape, chunk, MESSAGE, tile, grad_slice, first, count)
-            splat_tile(shape, chunk, chunk.slice_weight, tile, first, count)
+            for pair in literal_unroll(parts):
+                give_outgoing(width, slots, pair, tile, first, count)
 
 
 @njit(inline="always")
-def marginals_again(
-    shape: Shape,
-    chunk: Chunk,
-    logits: FloatArray,
-    has_message: bool,
+def take_incoming(
+    width: Width,
+    slots: Width,
+    pair: tuple[Part, PartGradients],
+    marginals: FloatArray,
     tile: FloatArray,
     first: int,
     count: int,
 ) -> None:
-    """The marginals of a tile from logits (N, P) and, after the first update, messages."""
-    lanes = padded(shape.width)
-    if has_message:
-        weight = chunk.slice_weight
-        slice_tile(shape, chunk, weight, MESSAGE, logits, first, LOG2_E, tile, first, count)
-    else:
-        for t in range(count):
-            store(tile, t * lanes, load(shape.width, logits, (first + t) * lanes))
-    softmax_tile(shape.width, tile, count)
+    """Slice what the later update sent back: to the marginals' gradient and its own weights."""
+    part, gradient = pair
+    slice_tile(width, slots, part, part.before, ONE, INCOMING, tile, first, count)
+    grads = gradient.weight, gradient.before
+    dot_tile(width, slots, part, part.before, INCOMING, marginals, grads, first, count)
+
+
+@njit(inline="always")
+def give_outgoing(
+    width: Width,
+    slots: Width,
+    pair: tuple[Part, PartGradients],
+    tile: FloatArray,
+    first: int,
+    count: int,
+) -> None:
+    """Splat the logits' gradient as that of the messages, with the gradients of its weights."""
+    part, gradient = pair
+    grads = gradient.weight, gradient.after
+    dot_tile(width, slots, part, part.after, MESSAGE, tile, grads, first, count)
+    splat_tile(width, slots, part, part.after, tile, first, count)
 
 
 @njit(inline="always")
@@ -134,23 +162,33 @@ def accumulate(width: Width, tile: FloatArray, sums: FloatArray, first: int, cou
 
 @njit(inline="always")
 def dot_tile(
-    shape: Shape,
-    chunk: Chunk,
+    width: Width,
+    slots: Width,
+    part: Part,
+    factor: FloatArray,
     slot: int,
     tile: FloatArray,
-    out: FloatArray,
+    gradients: tuple[FloatArray, FloatArray],
     first: int,
     count: int,
 ) -> None:
-    """Add to out_k: tile · rows(row_k, slot), out (N, K)."""
-    width, lanes = shape.width, padded(shape.width)
-    stride = len(shape.slots) * lanes
+    """Add the gradients of weight_k and factor: factor d_k and Σ_k weight_k d_k.
+
+    d_k = tile · rows(row_k, slot).
+    """
+    grad_weight, grad_factor = gradients
+    lanes, corners = padded(width), len(part.corners)
+    stride = len(slots) * lanes
     for t in range(count):
         i = first + t
         x = load(width, tile, t * lanes)
-        for k in range(len(shape.vertices)):
-            at = np.int64(chunk.row[i, k]) * stride + slot * lanes
-            out[i, k] += total(multiply(x, load(width, chunk.rows, at)))
+        weighted = ZERO
+        for k in range(corners):
+            at = np.int64(item(part.row, i * corners + k)) * stride + slot * lanes
+            dot = total(multiply(x, load(width, part.rows, at)))
+            grad_weight[i, k] += item(factor, i) * dot
+            weighted += item(part.weight, i * corners + k) * dot
+        grad_factor[i] += weighted
 
 
 @njit(nogil=True, cache=True)

@@ -19,6 +19,17 @@ FIRST_SLOTS = 1 << 14
 
 
 @njit(nogil=True, cache=True)
+def bounds(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The least and the largest of each feature (N, d)."""
+    lowest, highest = features[0].copy(), features[0].copy()
+    for i in range(features.shape[0]):
+        for j in range(features.shape[1]):
+            lowest[j] = min(lowest[j], features[i, j])
+            highest[j] = max(highest[j], features[i, j])
+    return lowest, highest
+
+
+@njit(nogil=True, cache=True)
 def slot_of(slots: Int64Array, key: Any) -> Any:
     """Where a key is, or belongs, in an open-addressing table of (key, vertex) rows."""
     mask = slots.shape[0] - 1
@@ -66,11 +77,10 @@ def intern_points(
     vertex: Int32Array,
     weight: FloatArray,
     rank: NDArray[np.int8],
-) -> tuple[Int64Array, Int64Array, int]:
+) -> Int64Array:
     """Embed features (N, d) and number the vertices in order of first appearance.
 
-    Fills vertex, weight and rank, each (N, d+1). Returns the hash table, the keys by vertex (with
-    spare room) and the number of vertices.
+    Fills vertex, weight and rank, each (N, d+1). Returns the keys (M,) by vertex.
     """
     d = len(scale)
     num_points = features.shape[0]
@@ -99,7 +109,41 @@ def intern_points(
                 vertex[first + p, k] = slots[at, 1]
                 weight[first + p, k] = weights[k, p]
                 rank[first + p, k] = np.int8(ranks[k, p])
-    return slots, vertex_keys, num_vertices
+    return vertex_keys[:num_vertices].copy()
+
+
+@njit(nogil=True, cache=True)
+def merge_chunks(
+    chunk_keys: Int64Array, row_vertex: Int32Array
+) -> tuple[Int64Array, Int64Array, int]:
+    """Number the keys (R,) of all chunks' rows in order of first appearance.
+
+    Fills row_vertex (R,). Returns the hash table, the keys by vertex (with spare room) and the
+    number of vertices M.
+    """
+    count = 0
+    keys = np.empty(chunk_keys.shape[0], np.int64)
+    size = FIRST_SLOTS
+    while size < 2 * chunk_keys.shape[0]:
+        size *= 2
+    slots = new_slots(size, keys, 0)
+    for r in range(chunk_keys.shape[0]):
+        at = slot_of(slots, chunk_keys[r])
+        if slots[at, 0] == EMPTY:
+            slots[at, 0] = chunk_keys[r]
+            slots[at, 1] = count
+            keys[count] = chunk_keys[r]
+            count += 1
+        row_vertex[r] = slots[at, 1]
+    return slots, keys, count
+
+
+@njit(nogil=True, cache=True)
+def name_vertices(row: Int32Array, row_vertex: Int32Array, vertex: Int32Array) -> None:
+    """Vertices (N, d+1) of a chunk's points from their rows and the rows' vertices (R_c,)."""
+    for i in range(row.shape[0]):
+        for k in range(row.shape[1]):
+            vertex[i, k] = row_vertex[row[i, k]]
 
 
 @njit(nogil=True, cache=True)
@@ -156,17 +200,16 @@ def find_neighbours(
 
 @njit(nogil=True, cache=True)
 def rows_by_vertex(vertex: Int32Array, num_vertices: int) -> tuple[Int32Array, Int32Array]:
-    """Group the flat entries of vertex (N, d+1): row starts (M+1,) and entries, ascending."""
-    flat = vertex.ravel()
+    """Group entries (E,) by their vertex: where runs start (M+1,), and the entries, ascending."""
     row_start = np.zeros(num_vertices + 1, np.int32)
-    for e in range(flat.shape[0]):
-        row_start[flat[e] + 1] += 1
+    for e in range(vertex.shape[0]):
+        row_start[vertex[e] + 1] += 1
     for v in range(num_vertices):
         row_start[v + 1] += row_start[v]
-    entry = np.empty(flat.shape[0], np.int32)
+    entry = np.empty(vertex.shape[0], np.int32)
     at = row_start[:-1].copy()
-    for e in range(flat.shape[0]):
-        row = flat[e]
-        entry[at[row]] = e
-        at[row] += 1
+    for e in range(vertex.shape[0]):
+        v = vertex[e]
+        entry[at[v]] = e
+        at[v] += 1
     return row_start, entry

@@ -5,30 +5,20 @@ Compiled code is cached on disk. ``torch_ops`` is the readable definition of eve
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_deepcrf.lattice.embedding import axis_scales
-from napari_deepcrf.lattice.lattice import Lattice, feature_scale
-from napari_deepcrf.lattice.numba_build import (
-    add_ring,
-    find_neighbours,
-    intern_points,
-    rows_by_vertex,
-)
+from napari_deepcrf.lattice.lattice import Lattice
 from napari_deepcrf.lattice.numba_fused import mean_field
+from napari_deepcrf.lattice.numba_lattice import build_lattice
 
 __all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat"]
 
-KEY_LIMIT = 2**62
-CELL_LIMIT = 2**22
-"""Largest elevated coordinate at which a cell is still exact in float32."""
+TAKES_FACTORS = True
+"""``mean_field`` takes factors before and after each filter, not folded into the weights."""
 
 FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
@@ -36,56 +26,18 @@ Int32Array = NDArray[np.int32]
 
 def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
     """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
-    points = _array(features, "features")
-    lowest, highest = (bound.numpy() for bound in torch.aminmax(features, dim=0))
-    scale, stride, offset = numbering(lowest, highest, passes)
-    shape = (points.shape[0], points.shape[1] + 1)
-    vertex, weight, rank = (np.empty(shape, t) for t in (np.int32, np.float32, np.int8))
-    slots, keys, count = intern_points(points, scale, stride, offset, vertex, weight, rank)
-    if ring:
-        slots, keys, count = add_ring(slots, keys, count, stride)
-    neighbours = find_neighbours(slots, keys, count, stride)
-    row_start, entry = rows_by_vertex(vertex, count)
-    arrays = (vertex, weight, rank, neighbours, row_start, entry)
-    names = ("vertex", "weight", "rank", "neighbours", "row_start", "entry")
-    tensors: dict[str, Any] = dict(zip(names, map(torch.from_numpy, arrays), strict=True))
-    return Lattice(**tensors, passes=passes, backend="numba")
-
-
-def numbering(
-    lowest: NDArray[Any], highest: NDArray[Any], passes: int
-) -> tuple[tuple[Any, ...], tuple[Any, ...], Any]:
-    """How features within given bounds (d,) map to keys: scale (d), stride (d) and offset.
-
-    Raises
-    ------
-    ValueError
-        If the features spread over more cells than a key can number.
-    """
-    d = len(lowest)
-    scale = (np.array(axis_scales(d)) * feature_scale(passes)).astype(np.float32)
-    low, high = lowest * scale.astype(float), highest * scale.astype(float)
-    stride, size, offset = [], d + 1, 0
-    for j in range(d):
-        below = low[j:].sum() - (j * high[j - 1] if j else 0.0)
-        above = high[j:].sum() - (j * low[j - 1] if j else 0.0)
-        if max(-below, above) > CELL_LIMIT:
-            raise ValueError(_too_small(f"a coordinate of {max(-below, above):.3g}"))
-        # Two cells for rounding and wrapping, two for the ring and its neighbours.
-        first, last = math.floor(below / (d + 1)) - 4, math.ceil(above / (d + 1)) + 4
-        stride.append(np.int64(size))
-        offset -= first * size
-        size *= last - first
-        if size >= KEY_LIMIT:
-            raise ValueError(_too_small("too many cells"))
-    return tuple(scale), tuple(stride), np.int64(offset)
+    return build_lattice(_array(features, "features"), ring=ring, passes=passes)
 
 
 def splat(lattice: Lattice, values: Tensor) -> Tensor:
     """(N, C) -> (M, C): the points in order, so that the sum does not depend on anything else."""
     vertex, weight = lattice.vertex.numpy(), lattice.weight.numpy()
     z = np.zeros((lattice.num_vertices, values.shape[1]), np.float32)
-    _splat(vertex, weight, _array(values, "values"), z)
+    x = _array(values, "values")
+    if x.shape[1] == 1:
+        _splat_one(vertex, weight, x[:, 0], z[:, 0])
+    else:
+        _splat(vertex, weight, x, z)
     return torch.from_numpy(z)
 
 
@@ -107,7 +59,11 @@ def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
 def slice(lattice: Lattice, z: Tensor) -> Tensor:  # noqa: A001 - the field's name
     """(M, C) -> (N, C), barycentric interpolation of the vertices' values."""
     out = np.empty((lattice.num_points, z.shape[1]), np.float32)
-    _slice(lattice.vertex.numpy(), lattice.weight.numpy(), _array(z, "z"), out)
+    vertex, weight, x = lattice.vertex.numpy(), lattice.weight.numpy(), _array(z, "z")
+    if x.shape[1] == 1:
+        _slice_one(vertex, weight, x[:, 0], out[:, 0])
+    else:
+        _slice(vertex, weight, x, out)
     return torch.from_numpy(out)
 
 
@@ -129,10 +85,6 @@ def _array(tensor: Tensor, name: str) -> FloatArray:
     return array
 
 
-def _too_small(what: str) -> str:
-    return f"features: kernel widths too small, lattice keys leave their range ({what})"
-
-
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _splat(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatArray) -> None:
     for i in range(vertex.shape[0]):
@@ -140,6 +92,24 @@ def _splat(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatA
             v, b = vertex[i, k], weight[i, k]
             for c in range(values.shape[1]):
                 z[v, c] += b * values[i, c]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _splat_one(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatArray) -> None:
+    """A single channel, as for row sums: values (N,), z (M,)."""
+    for i in range(vertex.shape[0]):
+        for k in range(vertex.shape[1]):
+            z[vertex[i, k]] += weight[i, k] * values[i]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _slice_one(vertex: Int32Array, weight: FloatArray, z: FloatArray, out: FloatArray) -> None:
+    """A single channel, as for row sums: z (M,), out (N,)."""
+    for i in range(vertex.shape[0]):
+        x = np.float32(0)
+        for k in range(vertex.shape[1]):
+            x += weight[i, k] * z[vertex[i, k]]
+        out[i] = x
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})

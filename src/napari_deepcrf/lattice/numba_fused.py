@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,15 +13,15 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.grid import GridGaussian
-from napari_deepcrf.lattice.lattice import Lattice
 from napari_deepcrf.lattice.numba_dense import DenseTerm
-from napari_deepcrf.lattice.numba_layout import Layout
-from napari_deepcrf.lattice.numba_mean_field import FusedMeanField
+from napari_deepcrf.lattice.numba_lattice import NumbaLattice
+from napari_deepcrf.lattice.numba_mean_field import FusedMeanField, Kernel
+from napari_deepcrf.lattice.scaled import ScaledLattice
 
 
 def mean_field(
     scores: Tensor,
-    kernels: Sequence[tuple[Lattice, Tensor, Tensor]],
+    kernels: Sequence[ScaledLattice],
     iterations: int,
     *,
     grids: Sequence[tuple[GridGaussian, Tensor, Tensor]] = (),
@@ -29,15 +30,14 @@ def mean_field(
     keep_all: bool = True,
     on_update: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Run q ← softmax(scores + (Σ_m Slice_m Blur_m Splat_m q + Σ_g Grid_g q − self q) µ).
+    """Run q ← softmax(scores + (Σ_m Kernel_m q + Σ_g Grid_g q − self q) µ).
 
     Parameters
     ----------
     scores
         (N, L) float32; fastest as the transpose of a contiguous (L, N).
     kernels
-        For each kernel its lattice and the weights (N, d+1) of its splat and its slice: the
-        lattice's weights times the factors before and after filtering, alpha included.
+        At least one, on lattices that Numba has built.
     grids
         For each grid kernel g its Gaussian and factors (N,) before and after it.
     compatibility
@@ -53,7 +53,7 @@ def mean_field(
     -------
     Tensor
         (T+1, N, L), or (1, N, L) if not keep_all, as a view of contiguous (., L, N).
-        Differentiable in scores, weights and compatibility.
+        Differentiable in scores, the kernels' tensors and compatibility.
 
     Raises
     ------
@@ -66,51 +66,53 @@ def mean_field(
         raise NotImplementedError("the fused mean field needs a lattice")
     if compatibility is not None and compatibility.ndim == 1:
         compatibility = compatibility.diag()
-    lattices, splat_weights, slice_weights = zip(*kernels, strict=True)
+    run = Run(
+        lattices=tuple(cast("NumbaLattice", kernel.lattice) for kernel in kernels),
+        dense=dense,
+        iterations=iterations,
+        keep_all=keep_all,
+        on_update=on_update,
+    )
+    tensors = [tensor for kernel in kernels for tensor in kernel[1:]]
     result: Tensor = _FusedMeanField.apply(  # type: ignore[no-untyped-call]
-        scores.T,
-        torch.cat(slice_weights, 1),
-        torch.cat(splat_weights, 1),
-        compatibility,
-        Layout.of(lattices),
-        dense,
-        iterations,
-        keep_all,
-        on_update,
+        run, scores.T, compatibility, *tensors
     )
     return result.transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class Run:
+    """What of a mean field has no gradients."""
+
+    lattices: tuple[NumbaLattice, ...]
+    dense: DenseTerm | None
+    iterations: int
+    keep_all: bool
+    on_update: Callable[[int], None] | None
+
+
 class _FusedMeanField(Function):
+    """Scores (L, N), µ and each kernel's weight, before and after -> marginals (., L, N)."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        scores: Tensor,
-        slice_weight: Tensor,
-        splat_weight: Tensor,
-        compatibility: Tensor | None,
-        layout: Layout,
-        dense: DenseTerm | None,
-        iterations: int,
-        keep_all: bool,
-        on_update: Callable[[int], None] | None,
+        ctx: Any, run: Run, scores: Tensor, compatibility: Tensor | None, *tensors: Tensor
     ) -> Tensor:
+        arrays = [tensor.contiguous().numpy() for tensor in tensors]
         field = FusedMeanField(
-            layout,
             scores.contiguous().numpy(),
-            slice_weight.numpy(),
-            splat_weight.numpy(),
+            [Kernel(m, *arrays[3 * n : 3 * n + 3]) for n, m in enumerate(run.lattices)],
             None if compatibility is None else compatibility.contiguous().numpy(),
-            dense=dense,
+            dense=run.dense,
             keep_messages=any(ctx.needs_input_grad),
         )
-        kept = np.empty((iterations + 1 if keep_all else 1, *scores.shape), np.float32)
-        skipped = iterations + 1 - len(kept)
+        kept = np.empty((run.iterations + 1 if run.keep_all else 1, *scores.shape), np.float32)
+        skipped = run.iterations + 1 - len(kept)
         for update in field.updates([*[None] * skipped, *kept]):
-            if on_update is not None:
-                on_update(update)
+            if run.on_update is not None:
+                run.on_update(update)
         if field.keep_messages:
-            ctx.save_for_backward(slice_weight, splat_weight, compatibility)
+            ctx.save_for_backward(compatibility, *tensors)
             ctx.field, ctx.skipped = field, skipped
         return torch.from_numpy(kept)
 
@@ -122,10 +124,10 @@ class _FusedMeanField(Function):
         gradients = ctx.field.backward(upstream)
         labels = gradient.shape[1]
         compatibility = None
-        if ctx.needs_input_grad[3]:
+        if ctx.needs_input_grad[2]:
             compatibility = torch.from_numpy(gradients.compatibility[:labels, :labels].copy())
-        scores, slice_weight, splat_weight = map(torch.from_numpy, gradients[:3])
-        return scores, slice_weight, splat_weight, compatibility, None, None, None, None, None
+        tensors = [torch.from_numpy(array) for kernel in gradients.kernels for array in kernel]
+        return None, torch.from_numpy(gradients.scores), compatibility, *tensors
 
 
 def _dense_term(

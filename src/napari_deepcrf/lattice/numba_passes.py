@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import literal_unroll, njit
 from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_simd import (
@@ -22,6 +22,7 @@ from napari_deepcrf.lattice.numba_simd import (
     exp2,
     fill,
     fma,
+    item,
     largest,
     load,
     maximum,
@@ -45,35 +46,25 @@ FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
 
-class Shape(NamedTuple):
-    """Compile-time sizes, as lengths of tuples."""
-
-    width: Width
-    """P lanes."""
-    vertices: tuple[int, ...]
-    """K vertices a pixel, over all lattices."""
-    slots: tuple[int, ...]
-    """Vectors that each row holds."""
-
-
-class Chunk(NamedTuple):
-    """The pixels of one chunk and the rows they read and write: N pixels of the image, R rows."""
+class Part(NamedTuple):
+    """One lattice's share of a chunk: N points of the image, K = d+1, R rows of the chunk."""
 
     row: Int32Array
-    """(N, K): the row of each of a pixel's vertices."""
-    slice_weight: FloatArray
+    """(N, K): the row of each of a point's vertices."""
+    weight: FloatArray
     """(N, K)."""
-    splat_weight: FloatArray
-    """(N, K)."""
+    before: FloatArray
+    """(N,): factors of what is splatted."""
+    after: FloatArray
+    """(N,): factors of what is sliced."""
     rows: FloatArray
     """(R, slots, P): what the rows hold; sums are splatted to the last slot."""
-    begin: int
-    end: int
-    """Pixels begin..end of N."""
+    corners: Width
+    """K zeros: K as a compile-time constant."""
 
 
 class Image(NamedTuple):
-    """The scaled marginals of all pixels, where a dense term needs them."""
+    """The scaled marginals of all pixels, where somebody needs them."""
 
     values: FloatArray
     """(N, P), or N = 0 where nobody does."""
@@ -115,8 +106,10 @@ def keep_logits(width: Width, tile: FloatArray, logits: FloatArray, first: int, 
 
 @njit(inline="always")
 def write_tile(width: Width, tile: FloatArray, out: FloatArray, first: int, count: int) -> None:
-    """Write the rows of a tile into out (L, N)."""
+    """Write the rows of a tile into out (L, N), unless N is 0."""
     labels, num_points = out.shape
+    if num_points == 0:
+        return
     lanes = padded(width)
     blocks = labels // BLOCK * BLOCK
     whole = count // BLOCK * BLOCK
@@ -143,28 +136,36 @@ def keep_image(width: Width, tile: FloatArray, image: Image, first: int, count: 
 
 
 @njit(inline="always")
+def copy_tile(width: Width, pixels: FloatArray, tile: FloatArray, first: int, count: int) -> None:
+    """Rows of pixels (N, P) from ``first`` on to the tile."""
+    lanes = padded(width)
+    for t in range(count):
+        store(tile, t * lanes, load(width, pixels, (first + t) * lanes))
+
+
+@njit(inline="always")
 def slice_tile(
-    shape: Shape,
-    chunk: Chunk,
-    weight: FloatArray,
-    slot: int,
-    base: FloatArray,
-    base_first: int,
+    width: Width,
+    slots: Width,
+    part: Part,
+    factor: FloatArray,
     scale: Any,
+    slot: int,
     tile: FloatArray,
     first: int,
     count: int,
 ) -> None:
-    """Set tile = base + scale Σ_k weight_k rows(row_k, slot); base is (., P) from base_first on."""
-    width, lanes = shape.width, padded(shape.width)
-    stride = len(shape.slots) * lanes
+    """Add scale factor Σ_k weight_k rows(row_k, slot) to the tile; factor is (N,)."""
+    lanes, corners = padded(width), len(part.corners)
+    stride = len(slots) * lanes
     for t in range(count):
         i = first + t
         x = fill(width, 0)
-        for k in range(len(shape.vertices)):
-            at = np.int64(chunk.row[i, k]) * stride + slot * lanes
-            x = fma(fill(width, weight[i, k]), load(width, chunk.rows, at), x)
-        x = fma(x, fill(width, scale), load(width, base, (base_first + t) * lanes))
+        for k in range(corners):
+            at = np.int64(item(part.row, i * corners + k)) * stride + slot * lanes
+            weight = fill(width, item(part.weight, i * corners + k))
+            x = fma(weight, load(width, part.rows, at), x)
+        x = fma(fill(width, scale * item(factor, i)), x, load(width, tile, t * lanes))
         store(tile, t * lanes, x)
 
 
@@ -181,76 +182,96 @@ def softmax_tile(width: Width, tile: FloatArray, count: int) -> None:
 
 @njit(inline="always")
 def splat_tile(
-    shape: Shape, chunk: Chunk, weight: FloatArray, tile: FloatArray, first: int, count: int
+    width: Width,
+    slots: Width,
+    part: Part,
+    factor: FloatArray,
+    tile: FloatArray,
+    first: int,
+    count: int,
 ) -> None:
-    """Sums of row_k += weight_k tile."""
-    width, lanes = shape.width, padded(shape.width)
-    stride = len(shape.slots) * lanes
+    """Add weight_k factor tile to the sum of row_k; factor is (N,)."""
+    lanes, corners = padded(width), len(part.corners)
+    stride = len(slots) * lanes
     for t in range(count):
         i = first + t
-        x = load(width, tile, t * lanes)
-        for k in range(len(shape.vertices)):
-            at = np.int64(chunk.row[i, k]) * stride + (stride - lanes)
-            store(chunk.rows, at, fma(fill(width, weight[i, k]), x, load(width, chunk.rows, at)))
+        x = multiply(fill(width, item(factor, i)), load(width, tile, t * lanes))
+        for k in range(corners):
+            at = np.int64(item(part.row, i * corners + k)) * stride + (stride - lanes)
+            weight = fill(width, item(part.weight, i * corners + k))
+            store(part.rows, at, fma(weight, x, load(width, part.rows, at)))
+
+
+@njit(inline="always")
+def clear_sums(width: Width, slots: Width, rows: FloatArray) -> None:
+    """Zero the last slot of rows (R, slots, P)."""
+    lanes = padded(width)
+    stride = len(slots) * lanes
+    for r in range(rows.shape[0]):
+        store(rows, (r + 1) * stride - lanes, fill(width, 0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def start_pass(
-    shape: Shape,
-    chunk: Chunk,
+    width: Width,
+    slots: Width,
+    parts: tuple[Part, ...],
+    begin: int,
+    end: int,
     scores: FloatArray,
     logits: FloatArray,
     image: Image,
     out: FloatArray,
 ) -> None:
-    """Softmax of the scores (L, N), kept as logits (N, P), and splat.
+    """Softmax of the scores (L, N) of pixels begin..end, kept as logits (N, P), and splat.
 
-    The marginals are also written to ``out`` (L, N) unless its N is 0.
+    The marginals are also written to ``image`` and ``out`` (L, N), unless their N is 0.
     """
-    width = shape.width
     tile = np.empty((TILE, padded(width)), np.float32)
-    clear_sums(shape, chunk.rows)
-    for first in range(chunk.begin, chunk.end, TILE):
-        count = min(TILE, chunk.end - first)
+    for part in literal_unroll(parts):
+        clear_sums(width, slots, part.rows)
+    for first in range(begin, end, TILE):
+        count = min(TILE, end - first)
         read_tile(width, scores, NOTHING, tile, first, count)
         keep_logits(width, tile, logits, first, count)
         softmax_tile(width, tile, count)
-        if out.shape[1] > 0:
-            write_tile(width, tile, out, first, count)
+        write_tile(width, tile, out, first, count)
         keep_image(width, tile, image, first, count)
-        splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
+        for part in literal_unroll(parts):
+            splat_tile(width, slots, part, part.before, tile, first, count)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def update_pass(
-    shape: Shape, chunk: Chunk, logits: FloatArray, image: Image, out: FloatArray, last: bool
+    width: Width,
+    slots: Width,
+    parts: tuple[Part, ...],
+    begin: int,
+    end: int,
+    logits: FloatArray,
+    image: Image,
+    out: FloatArray,
+    last: bool,
 ) -> None:
-    """One update: slice messages, add them to logits (N, P), softmax, splat if not the last.
+    """One update of pixels begin..end: slice, add to logits (N, P), softmax; then splat.
 
-    The marginals are also written to ``out`` (L, N) unless its N is 0.
+    The marginals are also written to ``image`` and ``out`` (L, N), unless their N is 0; the last
+    update splats nothing.
     """
-    width = shape.width
     tile = np.empty((TILE, padded(width)), np.float32)
-    clear_sums(shape, chunk.rows)
-    for first in range(chunk.begin, chunk.end, TILE):
-        count = min(TILE, chunk.end - first)
-        weight = chunk.slice_weight
-        slice_tile(shape, chunk, weight, MESSAGE, logits, first, LOG2_E, tile, first, count)
+    for part in literal_unroll(parts):
+        clear_sums(width, slots, part.rows)
+    for first in range(begin, end, TILE):
+        count = min(TILE, end - first)
+        copy_tile(width, logits, tile, first, count)
+        for part in literal_unroll(parts):
+            slice_tile(width, slots, part, part.after, LOG2_E, MESSAGE, tile, first, count)
         softmax_tile(width, tile, count)
-        if out.shape[1] > 0:
-            write_tile(width, tile, out, first, count)
+        write_tile(width, tile, out, first, count)
+        keep_image(width, tile, image, first, count)
         if not last:
-            keep_image(width, tile, image, first, count)
-            splat_tile(shape, chunk, chunk.splat_weight, tile, first, count)
-
-
-@njit(inline="always")
-def clear_sums(shape: Shape, rows: FloatArray) -> None:
-    """Zero the last slot of rows (R, slots, P)."""
-    lanes = padded(shape.width)
-    stride = len(shape.slots) * lanes
-    for r in range(rows.shape[0]):
-        store(rows, (r + 1) * stride - lanes, fill(shape.width, 0))
+            for part in literal_unroll(parts):
+                splat_tile(width, slots, part, part.before, tile, first, count)
 
 
 @njit(nogil=True, cache=True)
@@ -308,17 +329,16 @@ def blur_axis(
     tap: Any,
     z: FloatArray,
     out: FloatArray,
-    first: int,
     lane: int,
 ) -> None:
     """Set out = z + tap (left + right) along one axis, for the lanes of ``width`` from ``lane`` on.
 
-    ``neighbours`` (M_m, 2) of the vertices from ``first`` on; z is (M+1, P), its last row zero.
+    ``neighbours`` is (M, 2), z is (M+1, P) with a last row of zeros.
     """
     stride = z.shape[1]
     side = fill(width, tap)
     for v in range(neighbours.shape[0]):
         left = load(width, z, np.int64(neighbours[v, 0]) * stride + lane)
         right = load(width, z, np.int64(neighbours[v, 1]) * stride + lane)
-        at = (first + v) * stride + lane
+        at = v * stride + lane
         store(out, at, fma(side, add(left, right), load(width, z, at)))

@@ -124,6 +124,18 @@ def load(_context: Any, width: Any, array: Any, at: Any) -> Any:
 
 
 @_in_kernels
+def item(_context: Any, array: Any, at: Any) -> Any:
+    """The number at flat index ``at`` of an array of any type, without a sign check."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        index = context.cast(builder, args[1], signature.args[1], types.intp)
+        return builder.load(builder.gep(data, [index]))
+
+    return array.dtype(array, at), generate
+
+
+@_in_kernels
 def store(_context: Any, array: Any, at: Any, x: Any) -> Any:
     """Write x to ``array[at:]``."""
 
