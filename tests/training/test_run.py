@@ -1,16 +1,32 @@
 """Whole runs: VOC folder, pairs in memory, and what bad data gets."""
 
+import csv
+import json
+import runpy
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.data.voc import VOCDataset
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.training import TrainingRun, evaluate, fit
-from napari_deepcrf.training.events import Finished, StageStarted, StepDone, Validated
+from napari_deepcrf.training.events import (
+    Finished,
+    ReportWritten,
+    StageStarted,
+    StepDone,
+    Validated,
+)
+from napari_deepcrf.training.records import read_events
 
 
 def test_two_stages_on_a_voc_folder(voc_root, tiny_config, tmp_path):
@@ -117,3 +133,65 @@ def test_evaluate_refuses_other_classes(tiny_config, voc_root):
     model = fit([two_halves()], init=None, config=replace(tiny_config, joint=None))
     with pytest.raises(ValueError, match="expected the dataset's 21 classes, got 2"):
         evaluate(model, VOCDataset(voc_root, "val"))
+
+
+def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
+    train, val = VOCDataset(voc_root, "train"), VOCDataset(voc_root, "val")
+    run = TrainingRun(tiny_config, train, validation=val, folder=tmp_path)
+    reported = [event.path for event in run.events() if isinstance(event, ReportWritten)]
+    assert all(path.stat().st_size > 0 for path in reported)
+    assert {path.name for path in reported} == {
+        "iou-train.md",
+        "iou-train.csv",
+        "iou-validation.md",
+        "iou-validation.csv",
+        "curves.svg",
+        "curves.png",
+        "gallery-best.png",
+        "gallery-worst.png",
+    }
+    assert json.loads((tmp_path / "config.json").read_text())["unary"]["batch_size"] == 3
+    lines = list(read_events(tmp_path / "events.jsonl"))
+    steps = [(line["stage"], line["step"]) for line in lines if line["event"] == "StepDone"]
+    assert steps == [("unary", n) for n in range(1, 7)] + [("joint", n) for n in range(1, 5)]
+    header, *rows = csv.reader((tmp_path / "iou-validation.csv").open())
+    assert header == ["class", "unary", "joint"]
+    assert [row[0] for row in rows] == [*val.class_names, "mean"]
+    with Image.open(tmp_path / "gallery-best.png") as gallery:
+        assert gallery.width == 4 * 186
+    assert (tmp_path / "curves.svg").read_text().count("<polyline") == 2
+
+
+@pytest.mark.parametrize("killed_at", [3, 9])  # between two checkpoints of either stage
+def test_a_killed_run_reads_and_ends_like_one_left_alone(killed_at, voc_root, tmp_path):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    script = Path(__file__).with_name("run_tiny.py")
+    train_tiny = runpy.run_path(str(script))["train_tiny"]
+    threads = torch.get_num_threads()
+    process = subprocess.Popen([sys.executable, str(script), str(voc_root), str(killed)])
+    while step_lines(killed) < killed_at:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+    try:
+        train_tiny(voc_root, killed)
+        train_tiny(voc_root, alone)
+    finally:
+        torch.set_num_threads(threads)
+    assert losses_of(killed) == losses_of(alone)
+    one, other = (DeepCRF.load(folder / "model.safetensors") for folder in (killed, alone))
+    assert one.crf.crf_parameters() == other.crf.crf_parameters()
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, other.network.state_dict()[name]), name
+
+
+def step_lines(folder):
+    path = folder / "events.jsonl"
+    return path.read_text().count('"StepDone"') if path.is_file() else 0
+
+
+def losses_of(folder):
+    lines = read_events(folder / "events.jsonl")
+    return [(x["stage"], x["step"], x["loss"]) for x in lines if x["event"] == "StepDone"]

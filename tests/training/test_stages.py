@@ -118,7 +118,6 @@ def test_failing_to_improve_never_replaces_better_weights(
     finished = [event for event in trainer.events() if isinstance(event, Finished)]
     assert finished[0].best_mean_iou == 2.0
     assert not (tmp_path / "joint-best.safetensors").exists()
-    trainer.best_step = 1
     trainer.restore_best()
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
 

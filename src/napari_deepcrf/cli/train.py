@@ -77,7 +77,12 @@ def _show_progress(event: "Event", progress: "Progress", tasks: "dict[str, TaskI
 
 
 def _describe(event: "Event") -> str:
-    from napari_deepcrf.training.events import CheckpointSaved, StageStarted, Validated
+    from napari_deepcrf.training.events import (
+        CheckpointSaved,
+        ReportWritten,
+        StageStarted,
+        Validated,
+    )
 
     if isinstance(event, StageStarted):
         return f"{event.stage} stage: {event.iterations} steps, starting at step {event.step}"
@@ -86,4 +91,6 @@ def _describe(event: "Event") -> str:
         return f"{event.stage} step {event.step}: mean IoU {event.mean_iou:.4f}{best}"
     if isinstance(event, CheckpointSaved):
         return f"{event.stage} step {event.step}: saved {event.path}"
+    if isinstance(event, ReportWritten):
+        return f"report: {event.path}"
     return f"{event.stage} stage done at step {event.step}"

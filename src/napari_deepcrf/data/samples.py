@@ -37,6 +37,21 @@ class SegmentationDataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+class EvenSubset:
+    """At most ``count`` samples of a dataset, evenly spread over it."""
+
+    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
+        self.class_names = dataset.class_names
+        self._dataset = dataset
+        self._indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[int(self._indices[index])]
+
+
 class DatasetError(ValueError):
     """A dataset cannot be used; ``problems`` lists everything that is wrong with it."""
 

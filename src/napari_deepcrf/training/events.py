@@ -62,4 +62,12 @@ class Finished:
     best_mean_iou: float
 
 
-Event = StageStarted | StepDone | Validated | CheckpointSaved | Finished
+@dataclass(frozen=True)
+class ReportWritten:
+    """A file of the run's report is there."""
+
+    path: Path
+
+
+StageEvent = StageStarted | StepDone | Validated | CheckpointSaved | Finished
+Event = StageEvent | ReportWritten

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,9 +17,9 @@ from napari_deepcrf.training.config import StageConfig
 from napari_deepcrf.training.distributed import rank, share_gradients, shared_mean
 from napari_deepcrf.training.events import (
     CheckpointSaved,
-    Event,
     Finished,
     Stage,
+    StageEvent,
     StageStarted,
     StepDone,
     Validated,
@@ -87,7 +87,7 @@ class StageTrainer(ABC, Generic[BatchT]):
     def measure(self) -> IoU | None:
         """IoU of the module as it is on the validation samples; ``None`` without any."""
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[StageEvent]:
         """Train to the stage's last step, yielding what happens."""
         stage = self._common
         self._resume()
@@ -106,7 +106,11 @@ class StageTrainer(ABC, Generic[BatchT]):
 
     def restore_best(self) -> None:
         """Put the best weights so far into the module."""
-        self.module.load_state_dict(self.best if self.best_step else self.average.state())
+        self.module.load_state_dict(self.best if self._validated else self.average.state())
+
+    @property
+    def _validated(self) -> bool:
+        return self.best_mean_iou > float("-inf")
 
     def _train_step(self, batch: BatchT) -> StepDone:
         started = time.perf_counter()
@@ -165,7 +169,7 @@ class StageTrainer(ABC, Generic[BatchT]):
             name = "optimizer" if number == 0 else f"optimizer{number}"
             tensors |= with_prefix(name, optimizer_tensors(optimizer))
         values: dict[str, Any] = {"step": self.step, "best_step": self.best_step}
-        values["best_mean_iou"] = self.best_mean_iou if self.best_step else None
+        values["best_mean_iou"] = self.best_mean_iou if self._validated else None
         write_state(path, tensors, values)
         return CheckpointSaved(self.stage_name, self.step, path)
 

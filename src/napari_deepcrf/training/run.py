@@ -14,14 +14,20 @@ from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.images import check_image
-from napari_deepcrf.data.samples import SegmentationDataset
+from napari_deepcrf.data.samples import EvenSubset, SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork, fold_batch_norm
 from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
-from napari_deepcrf.training.events import Event
+from napari_deepcrf.training.distributed import rank
+from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
+from napari_deepcrf.training.records import RunRecord
+from napari_deepcrf.training.report import write_report
 from napari_deepcrf.training.unary_stage import UnaryTrainer
+
+REPORTED_SAMPLES = 200
+"""A report's tables are over so many images at most, evenly spread over each dataset."""
 
 
 class TrainingRun:
@@ -71,16 +77,46 @@ class TrainingRun:
         torch.manual_seed(seed)
         self.model = start_model(self.config, tuple(train.class_names), init)
 
-    def events(self) -> Generator[Event, None, None]:
-        """Train; when the generator ends or is closed, `model` is the best so far."""
+    def events(self) -> Generator[Event]:
+        """Train; when the generator ends or is closed, `model` is the best so far.
+
+        With a folder, ``model.safetensors`` is written whichever way it ends, and every event is
+        recorded; a run that ends by itself also leaves its report there (see `write_report`).
+        """
+        record = None
+        if self.folder is not None and rank() == 0:
+            record = RunRecord(self.folder, {**self.config.to_dict(), "seed": self.seed})
+        try:
+            for event in self._stages():
+                if record is not None:
+                    record.add(event)
+                yield event
+        finally:
+            if record is not None:
+                self.model.eval().save(record.path.with_name("model.safetensors"))
+        if record is not None:
+            for path in write_report(record.path.parent, self.model, self._reported()):
+                yield ReportWritten(path)
+
+    def _stages(self) -> Iterator[StageEvent]:
         if self.config.unary is not None:
             yield from self._unary()
         if self.config.joint is not None:
             yield from self._joint()
-        if self.folder is not None:
-            self.model.eval().save(self.folder / "model.safetensors")
 
-    def _unary(self) -> Iterator[Event]:
+    def _reported(self) -> dict[str, SegmentationDataset]:
+        """Of the last stage's samples, as they were read for it, at most `REPORTED_SAMPLES`."""
+        stage = self.config.joint or self.config.unary
+        assert stage is not None
+        roles = ("train", "validation")
+        found = {role: self._copies.get((role, stage.copy_size)) for role in roles}
+        return {
+            role: EvenSubset(copies, REPORTED_SAMPLES)
+            for role, copies in found.items()
+            if copies is not None
+        }
+
+    def _unary(self) -> Iterator[StageEvent]:
         stage = self.config.unary
         assert stage is not None
         trainer = UnaryTrainer(
@@ -100,7 +136,7 @@ class TrainingRun:
                 self.model.network = fold_batch_norm(self.model.network)
             self.model.eval()
 
-    def _joint(self) -> Iterator[Event]:
+    def _joint(self) -> Iterator[StageEvent]:
         stage = self.config.joint
         assert stage is not None
         trainer = JointTrainer(

@@ -1,0 +1,61 @@
+"""The record of a run: its configuration, and every event as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.training.events import StageEvent, StageStarted
+
+EVENTS_FILE = "events.jsonl"
+CONFIG_FILE = "config.json"
+
+
+class RunRecord:
+    """Writes ``config.json`` and appends to ``events.jsonl`` in a run's folder.
+
+    When a stage goes on at some step, the lines of later steps, which a killed process may have
+    written after its last checkpoint, are dropped: the file reads like that of a run left alone.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / EVENTS_FILE
+        with atomic_write(folder / CONFIG_FILE) as file:
+            file.write(json.dumps(config, indent=2).encode())
+
+    def add(self, event: StageEvent) -> None:
+        """Append an event."""
+        if isinstance(event, StageStarted):
+            self._forget_after(event)
+        line = json.dumps({"event": type(event).__name__, **asdict(event)}, default=str)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _forget_after(self, start: StageStarted) -> None:
+        kept = [
+            json.dumps(line)
+            for line in read_events(self.path)
+            if line["event"] != "StageStarted"
+            and (line["stage"] != start.stage or line["step"] <= start.step)
+        ]
+        # A stage that starts afresh measures its beginning again.
+        if start.step == 0:
+            kept = [line for line in kept if json.loads(line)["stage"] != start.stage]
+        with atomic_write(self.path) as file:
+            file.write("".join(line + "\n" for line in kept).encode())
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of an ``events.jsonl``; one that a killed process left half written is skipped."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
