@@ -30,6 +30,18 @@ def run(command: list[str], **variables: str) -> None:
     assert result.returncode == 0, f"{result.stdout[-8000:]}\n{result.stderr[-2000:]}"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_benchmark_without_a_gpu_says_so():
+    script = HERE.parents[1] / "benchmarks" / "gpu.py"
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("No CUDA GPU here: nothing was measured")
+
+
 def test_kernels_in_the_interpreter():
     run(SUITE, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
 

@@ -37,7 +37,7 @@ CONSTANTS: dict[str, list[dict[str, Any]]] = {
         {"D": 2, "ROWS": 64, "COLUMNS": 4, "keys": "*i32"},
     ],
     "splat_kernel": [{**TILE, "PIECE": 128}, {**ONE_COLUMN, "ROWS": 32, "PIECE": 128}],
-    "combine_kernel": [{**TILE, "ROWS": 8}],
+    "combine_kernel": [TILE],
     "blur_kernel": [TILE, ONE_COLUMN],
     "slice_kernel": [{**CORNERS, **TILE}, {**CORNERS, **ONE_COLUMN}],
     "gather_dot_kernel": [{**CORNERS, **TILE}],

@@ -21,7 +21,8 @@ TILE = 1024
 """Elements of one program's tile, rows by channels."""
 MOST_ROWS = 128
 MOST_COLUMNS = 64
-COMBINE_ROWS = 8
+SPLAT_ROWS = 32
+"""Entries, or pieces, that the one warp of a splat's program loads at a time."""
 
 
 class Segments(Protocol):
@@ -59,12 +60,12 @@ def splat(segments: Segments, weight: Tensor, values: Tensor, z: Tensor, partial
     splat_kernel[(segments.piece_vertex.shape[0], blocks)](
         values, segments.splat_point, weight, segments.row_start, segments.piece_row,
         segments.piece_vertex, z, partial, num_points,
-        CHANNELS=channels, PIECE=PIECE, ROWS=TILE // 32, COLUMNS=columns, num_warps=1,
+        CHANNELS=channels, PIECE=PIECE, ROWS=SPLAT_ROWS, COLUMNS=columns, num_warps=1,
     )  # fmt: skip
     if segments.split_vertex.shape[0]:
         combine_kernel[(segments.split_vertex.shape[0], blocks)](
             partial, segments.piece_row, segments.split_vertex, z,
-            CHANNELS=channels, ROWS=COMBINE_ROWS, COLUMNS=columns, num_warps=1,
+            CHANNELS=channels, ROWS=SPLAT_ROWS, COLUMNS=columns, num_warps=1,
         )  # fmt: skip
 
 
