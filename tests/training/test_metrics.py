@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from napari_deepcrf.training.metrics import IoUMeter
+from napari_deepcrf.training.metrics import IoUMeter, boundary_band
 
 
 def test_iou_by_hand():
@@ -28,3 +28,14 @@ def test_batches_add_up():
     for one, other in zip(predicted, truth, strict=True):
         parts.update(one[None], other[None])
     assert whole.compute() == parts.compute()
+
+
+def test_the_boundary_band_surrounds_changes_of_label():
+    labels = torch.zeros(9, 12, dtype=torch.uint8)
+    labels[:, 6:] = 3
+    band = boundary_band(labels, 1)
+    assert band.any(0).nonzero().flatten().tolist() == [5, 6]
+    assert boundary_band(labels, 3).all(0).nonzero().flatten().tolist() == [3, 4, 5, 6, 7, 8]
+    assert not boundary_band(torch.zeros(5, 5), 4).any()
+    labels[3, 2] = 255
+    assert boundary_band(labels, 1)[2:5, 2].all()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -58,3 +59,22 @@ class IoUMeter:
         per_class = torch.where(union > 0, hit / union, torch.full_like(hit, float("nan")))
         accuracy = float(hit.sum() / confusion.sum().clamp(min=1))
         return IoU(self.class_names, tuple(per_class.tolist()), accuracy)
+
+
+def boundary_band(labels: Tensor, width: int) -> Tensor:
+    """(H, W) mask of the pixels less than ``width`` pixels (chessboard) from a label boundary.
+
+    The trimap on which dense-CRF papers measure boundaries (Kohli et al. 2009); the void rim
+    that annotators leave between two classes counts as a boundary.
+    """
+    edge = torch.zeros(labels.shape)
+    vertical, horizontal = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    for mask, before, after in (
+        (vertical, (slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        (horizontal, (slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    ):
+        edge[before] = torch.maximum(edge[before], mask.float())
+        edge[after] = torch.maximum(edge[after], mask.float())
+    reach = width - 1
+    grown = F.max_pool2d(edge[None], 2 * reach + 1, stride=1, padding=reach)[0]
+    return grown > 0
