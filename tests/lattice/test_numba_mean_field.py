@@ -73,7 +73,7 @@ def fused(case: Case, iterations: int, **options) -> torch.Tensor:
     return mean_field(case.scores.T, case.kernels, iterations, compatibility=mu, **options)
 
 
-SIZES = [(1, 1, 1), (1, 70, 2), (31, 47, 21), (20, 33, 4), (17, 19, 5), (9, 65, 33)]
+SIZES = [(1, 1, 1), (1, 70, 2), (31, 47, 21), (20, 33, 4), (9, 65, 12)]
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -85,7 +85,7 @@ def test_marginals_agree_with_plain_updates(size, mixing):
 
 @pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize("passes", [1, 2])
-@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("size", SIZES[1:4])
 def test_gradients_agree_with_plain_updates(size, mixing, passes):
     case = make(*size, mixing=mixing, passes=passes)
     expected = plain_mean_field(case, 3)
@@ -108,6 +108,13 @@ def test_the_last_update_alone_has_the_same_values_and_gradients():
     assert all(torch.equal(a, b) for a, b in zip(own, full, strict=True))
 
 
+def test_no_updates_leave_the_softmax():
+    case = make(5, 7, 3)
+    expected = case.scores.T.softmax(1)[None]
+    for keep_all in (True, False):
+        torch.testing.assert_close(fused(case, 0, keep_all=keep_all), expected)
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     case = make(300, 3 * CHUNK // 300 + 7, 3, mixing=True)
     assert len(chunk_bounds(case.scores.shape[1])) == 4
@@ -126,7 +133,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 def test_scores_may_have_any_strides():
-    case = make(13, 11, 6)
+    case = make(13, 11, 3)
     by_pixel = mean_field(case.scores.detach().T.contiguous(), case.kernels, 2)
     assert torch.equal(by_pixel, fused(case, 2))
 

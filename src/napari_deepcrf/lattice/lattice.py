@@ -5,7 +5,9 @@ Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral La
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,10 +41,6 @@ class Lattice:
     """(N, d+1) int8: rank of each elevated coordinate's residual, 0 for the largest."""
     neighbours: Tensor
     """(d+1, M, 2) int32: left and right neighbour on each axis; M where there is none."""
-    row_start: Tensor
-    """(M+1,) int32: where each vertex's run begins in ``entry``."""
-    entry: Tensor
-    """(N * (d+1),) int32: flat indices into ``vertex`` and ``weight``, grouped by vertex."""
     passes: int
     """How many times the blur runs, 1 or 2; a lattice for two passes is finer."""
     backend: str
@@ -54,7 +52,18 @@ class Lattice:
 
     @property
     def num_vertices(self) -> int:
-        return self.row_start.shape[0] - 1
+        return self.neighbours.shape[1]
+
+    @cached_property
+    def entry(self) -> Tensor:
+        """(N * (d+1),) int32: flat indices into ``vertex`` and ``weight``, grouped by vertex."""
+        return torch.argsort(self.vertex.flatten(), stable=True).int()
+
+    @cached_property
+    def row_start(self) -> Tensor:
+        """(M+1,) int32: where each vertex's run begins in ``entry``."""
+        counts = torch.bincount(self.vertex.flatten(), minlength=self.num_vertices)
+        return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
 
     @property
     def dim(self) -> int:
@@ -127,5 +136,5 @@ def _check(features: Tensor, passes: int) -> None:
         raise TypeError(f"features: expected float32 or float64, got {features.dtype}")
     if passes not in _BLUR_TAP:
         raise ValueError(f"passes: expected 1 or 2, got {passes}")
-    if not bool(torch.isfinite(features).all()):
+    if not all(math.isfinite(bound) for bound in map(float, torch.aminmax(features.detach()))):
         raise ValueError("features: expected finite numbers, got NaN or infinity")

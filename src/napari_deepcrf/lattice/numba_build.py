@@ -183,19 +183,26 @@ def add_ring(
 
 @njit(nogil=True, cache=True)
 def find_neighbours(
-    slots: Int64Array, keys: Int64Array, num_vertices: int, stride: tuple[Any, ...]
-) -> Int32Array:
-    """Left and right neighbours (d+1, M, 2) of every vertex; M where there is none."""
+    slots: Int64Array,
+    keys: Int64Array,
+    stride: tuple[Any, ...],
+    neighbours: Int32Array,
+    first: int,
+    last: int,
+) -> None:
+    """Link vertices first..last with their right neighbours, in both directions.
+
+    Every entry of neighbours (d+1, M, 2) has one writer at most, so that parts of the vertices
+    can run at once; entries of missing neighbours keep what they hold.
+    """
     d = len(stride)
-    neighbours = np.full((d + 1, num_vertices, 2), num_vertices, np.int32)
-    for v in range(num_vertices):
+    for v in range(first, last):
         for axis in range(d + 1):
             at = slot_of(slots, step(keys[v], axis, stride, 1))
             if slots[at, 0] != EMPTY:
                 right = slots[at, 1]
                 neighbours[axis, v, 1] = right
                 neighbours[axis, right, 0] = v
-    return neighbours
 
 
 @njit(nogil=True, cache=True)

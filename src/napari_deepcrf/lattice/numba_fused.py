@@ -52,7 +52,8 @@ def mean_field(
     Returns
     -------
     Tensor
-        (T+1, N, L), or (1, N, L) if not keep_all, as a view of contiguous (., L, N).
+        (T+1, N, L), a view of contiguous (T+1, L, N); or (1, N, L) if not keep_all, a view of
+        contiguous (N, P) with P >= L.
         Differentiable in scores, the kernels' tensors and compatibility.
 
     Raises
@@ -106,21 +107,27 @@ class _FusedMeanField(Function):
             dense=run.dense,
             keep_messages=any(ctx.needs_input_grad),
         )
-        kept = np.empty((run.iterations + 1 if run.keep_all else 1, *scores.shape), np.float32)
-        skipped = run.iterations + 1 - len(kept)
-        for update in field.updates([*[None] * skipped, *kept]):
+        trace = final = None
+        if run.keep_all:
+            trace = np.empty((run.iterations + 1, *scores.shape), np.float32)
+        else:
+            final = np.empty_like(field.logits) if field.keep_messages else field.logits
+        for update in field.updates(run.iterations, trace=trace, final=final):
             if run.on_update is not None:
                 run.on_update(update)
         if field.keep_messages:
             ctx.save_for_backward(compatibility, *tensors)
-            ctx.field, ctx.skipped = field, skipped
-        return torch.from_numpy(kept)
+            ctx.field = field
+        if final is None:
+            return torch.from_numpy(trace)
+        return torch.from_numpy(final).T[None, : scores.shape[0]]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises if a weight was overwritten since
-        upstream = [None] * ctx.skipped + list(gradient.contiguous().numpy())
+        upstream = list(gradient.contiguous().numpy())
+        upstream = [None] * (len(ctx.field.messages) + 1 - len(upstream)) + upstream
         gradients = ctx.field.backward(upstream)
         labels = gradient.shape[1]
         compatibility = None

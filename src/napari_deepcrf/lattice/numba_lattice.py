@@ -32,6 +32,8 @@ from napari_deepcrf.lattice.numba_build import (
 from napari_deepcrf.lattice.numba_pool import run_all
 
 CHUNK = 32768
+PART = 8192
+"""Vertices whose neighbours one task looks up."""
 KEY_LIMIT = 2**62
 CELL_LIMIT = 2**22
 """Largest elevated coordinate at which a cell is still exact in float32."""
@@ -104,18 +106,16 @@ def build_lattice(points: FloatArray, *, ring: bool, passes: int) -> NumbaLattic
     if ring:
         slots, keys, count = add_ring(slots, keys, count, stride)
     vertex_row, rows = rows_by_vertex(row_vertex, count)
-    row_start, entry = rows_by_vertex(vertex.ravel(), count)
-    tensors = {
-        "vertex": vertex,
-        "weight": weight,
-        "rank": rank,
-        "neighbours": find_neighbours(slots, keys, count, stride),
-        "row_start": row_start,
-        "entry": entry,
-    }
-    common: dict[str, Any] = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    neighbours = np.full((points.shape[1] + 1, count, 2), count, np.int32)
+    run_all(
+        partial(find_neighbours, slots, keys, stride, neighbours, first, min(first + PART, count))
+        for first in range(0, count, PART)
+    )
     return NumbaLattice(
-        **common,
+        vertex=torch.from_numpy(vertex),
+        weight=torch.from_numpy(weight),
+        rank=torch.from_numpy(rank),
+        neighbours=torch.from_numpy(neighbours),
         passes=passes,
         backend="numba",
         row=row,

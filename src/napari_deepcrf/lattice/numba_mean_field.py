@@ -117,7 +117,7 @@ class FusedMeanField:
         self.logits = aligned_empty(num_points, lanes)
         self.buffers = [LatticeBuffers.of(k.lattice, FORWARD_SLOTS, lanes) for k in kernels]
         self.dense = dense
-        self.image = Image(np.empty((0, lanes), np.float32), np.empty(0, np.float32))
+        self.image = self._final_image(None)
         self.base = self.logits
         """What messages are added to: (N, P)."""
         if dense is not None:
@@ -127,39 +127,50 @@ class FusedMeanField:
         self.messages: list[list[FloatArray]] = []
         """Each lattice's blurred sums (M+1, P) that update 1, 2, ... read."""
 
-    def updates(self, out: Sequence[FloatArray | None]) -> Iterator[int]:
-        """Run len(out) - 1 updates from softmax(scores) on; yields the number of each when done.
+    def updates(
+        self, count: int, *, trace: FloatArray | None = None, final: FloatArray | None = None
+    ) -> Iterator[int]:
+        """Run so many updates from softmax(scores) on; yields 0, 1, ... when each is done.
 
-        ``out[t]`` (L, N), unless None, receives the marginals after update t.
+        ``trace`` (count+1, L, N) receives the marginals after every update, ``final`` (N, P), which
+        may be ``self.logits``, those after the last.
         """
-        last = len(out) - 1
-        run_all(partial(self._start, c, self._or_nothing(out[0])) for c in self._chunks())
+        nothing = np.empty((count + 1, len(self.scores), 0), np.float32)
+        planes = nothing if trace is None else trace
+        image = self._final_image(final) if count == 0 else self.image
+        run_all(partial(self._start, c, image, planes[0]) for c in self._chunks())
         yield 0
-        for t in range(1, last + 1):
+        for t in range(1, count + 1):
             run_all([*self._dense_tasks(), *blur_tasks(self.buffers)])
             if self.keep_messages:
                 self.messages.append([buffers.z[0].copy() for buffers in self.buffers])
-            planes = self._or_nothing(out[t])
-            run_all(partial(self._update, c, planes, t == last) for c in self._chunks())
+            last = t == count
+            image = self._final_image(final) if last else self.image
+            run_all(partial(self._update, c, image, planes[t], last) for c in self._chunks())
             yield t
 
     def _chunks(self) -> range:
         return range(len(self.bounds) - 1)
 
-    def _start(self, c: int, out: FloatArray) -> None:
+    def _final_image(self, final: FloatArray | None) -> Image:
+        if final is None:
+            return Image(self.logits[:0], np.empty(0, np.float32))
+        return Image(final, np.ones(len(final), np.float32))
+
+    def _start(self, c: int, image: Image, out: FloatArray) -> None:
         parts = self._parts(c, self.buffers)
         begin, end = self.bounds[c : c + 2]
-        arrays = self.scores, self.logits, self.image, out
+        arrays = self.scores, self.logits, image, out
         start_pass(self.width, FORWARD_SLOTS, parts, begin, end, *arrays)
 
-    def _update(self, c: int, out: FloatArray, last: bool) -> None:
+    def _update(self, c: int, image: Image, out: FloatArray, last: bool) -> None:
         parts = self._parts(c, self.buffers)
         for part, buffers in zip(parts, self.buffers, strict=True):
             vertex = buffers.lattice.of_chunk(buffers.lattice.row_vertex, c)
             source = buffers.z[0], self.compatibility
             gather_rows(self.width, vertex, *source, part.rows, MESSAGE)
         begin, end = self.bounds[c : c + 2]
-        arrays = self.base, self.image, out
+        arrays = self.base, image, out
         update_pass(self.width, FORWARD_SLOTS, parts, begin, end, *arrays, last)
 
     def _dense_tasks(self) -> Iterable[Callable[[], None]]:

@@ -27,7 +27,6 @@ def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
             _step(occupied, strides, axis, sign) for axis in _axes(strides) for sign in (-1, 1)
         ]
         occupied = torch.unique(torch.cat([occupied, *around]))
-    num_vertices = occupied.shape[0]
     vertex = torch.searchsorted(occupied, keys)
     neighbours = torch.stack(
         [
@@ -35,16 +34,11 @@ def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
             for axis in _axes(strides)
         ]
     )
-    flat = vertex.flatten()
-    counts = torch.bincount(flat, minlength=num_vertices)
-    row_start = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     return Lattice(
         vertex=vertex.int(),
         weight=weight,
         rank=rank,
         neighbours=neighbours.int(),
-        row_start=row_start.int(),
-        entry=torch.argsort(flat, stable=True).int(),
         passes=passes,
         backend="torch",
     )

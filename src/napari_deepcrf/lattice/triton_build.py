@@ -22,6 +22,8 @@ class TritonLattice(Lattice):
     A vertex without entries has one empty piece, so that its row of the splat is written too.
     """
 
+    row_start: Tensor
+    entry: Tensor
     splat_point: Tensor
     """(E,) int32: the point of each entry, grouped by vertex."""
     splat_weight: Tensor
