@@ -7,7 +7,7 @@ assert their indices in the interpreter; uninitialised memory is poisoned with N
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -170,7 +170,9 @@ def mean_field_inputs(count: int, labels: int, mixing: str | None, own: bool) ->
 
 
 def lattices_for(count: int, backend: str, quality: dict[str, Any]) -> list[Lattice]:
-    return [Lattice.build(features_of(count, dim), backend=backend, **quality) for dim in (2, 3)]
+    """A plain lattice and one of the given quality."""
+    plain = Lattice.build(features_of(count, 2), backend=backend)
+    return [plain, Lattice.build(features_of(count, 3), backend=backend, **quality)]
 
 
 def folded(
@@ -246,9 +248,8 @@ def test_mean_field_and_gradients_agree(count, labels, updates, mixing, own, qua
 
 
 def as_reference(lattice: Lattice) -> Lattice:
-    names = ("vertex", "rank", "neighbours", "row_start", "entry", "passes")
-    arrays = {name: getattr(lattice, name) for name in names}
-    return Lattice(**arrays, weight=lattice.weight.double(), backend="torch")
+    arrays = {field.name: getattr(lattice, field.name) for field in fields(Lattice)}
+    return Lattice(**arrays | {"weight": lattice.weight.double(), "backend": "torch"})
 
 
 def test_last_marginals_alone_are_those_of_the_trace():
@@ -315,9 +316,9 @@ def test_what_the_kernels_cannot_do_is_refused():
         Lattice.build(features * 1e7, backend="triton")
     with pytest.raises(ValueError, match="widths too small"):
         numbering([-1e6] * 5, [1e6] * 5, 1)
-    coarse = Lattice.build(features, backend="triton", passes=2)
-    with pytest.raises(NotImplementedError, match="passes"):
-        mean_field(random(9, 2), [(one, one.weight, one.weight) for one in (lattice, coarse)], 1)
+    kernel = (lattice, lattice.weight, lattice.weight)
+    with pytest.raises(NotImplementedError, match="more than 64 labels"):
+        mean_field(random(9, 65), [kernel], 1, compatibility=random(65, 65))
     with pytest.raises(NotImplementedError, match="other kernels"):
         mean_field(random(9, 2), [], 1, grids=[object()])
 

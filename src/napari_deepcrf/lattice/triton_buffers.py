@@ -58,7 +58,7 @@ class MeanFieldBuffers:
             piece_vertex=new((room.pieces,), -1),
             split_vertex=new((room.splits,), -1),
             neighbours=new((joined.neighbours.shape[0], room.vertices, 2), -1),
-            tap=joined.tap,
+            taps=joined.taps,
         )
         self.numbers = Potentials(
             scores=torch.empty_like(numbers.scores),
@@ -107,8 +107,7 @@ def fixed_sizes(joined: JoinedLattices, numbers: Potentials) -> tuple[object, ..
     return (
         joined.vertex.device,
         joined.vertex.shape,
-        joined.neighbours.shape[0],
-        joined.tap,
+        joined.taps,
         numbers.scores.shape,
         *(None if tensor is None else tensor.shape for tensor in optional),
     )

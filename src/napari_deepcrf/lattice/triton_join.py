@@ -2,7 +2,7 @@
 
 Lattices over the same N points become one with K = Σ_m (d_m + 1) corners a point. Their vertices
 follow one another; blur step s runs along the s-th axis of every lattice at once, and lattices of
-fewer axes rest during the last steps.
+fewer axes rest during the last steps. Lattices that blur with another tap have steps of their own.
 """
 
 from __future__ import annotations
@@ -36,21 +36,12 @@ class JoinedLattices:
     """(Q,) int32; -1 fills up a larger capacity."""
     neighbours: Tensor
     """(S, M, 2) int32 for the S blur steps; -1 where there is none."""
-    tap: float
-    """The blur's weight on either neighbour."""
+    taps: tuple[float, ...]
+    """The weight of every blur step on either neighbour."""
 
 
 def join(lattices: Sequence[TritonLattice]) -> JoinedLattices:
-    """Join the lattices of one image.
-
-    Raises
-    ------
-    NotImplementedError
-        If they are blurred with different taps.
-    """
-    taps = {lattice.tap for lattice in lattices}
-    if len(taps) != 1:
-        raise NotImplementedError("lattices of different numbers of passes in one mean field")
+    """Join the lattices of one image."""
     num_points = lattices[0].num_points
     vertices, positions, rows, piece_rows, pieces, split = [], [], [], [], [], []
     corners = num_vertices = num_entries = num_pieces = 0
@@ -67,6 +58,7 @@ def join(lattices: Sequence[TritonLattice]) -> JoinedLattices:
         num_vertices += lattice.num_vertices
         num_entries += lattice.entry.shape[0]
         num_pieces += lattice.piece_vertex.shape[0]
+    neighbours, taps = _blur_steps(lattices, num_vertices)
     end = lattices[0].row_start.new_tensor([[num_entries], [num_pieces]])
     return JoinedLattices(
         vertex=torch.cat(vertices),
@@ -76,18 +68,24 @@ def join(lattices: Sequence[TritonLattice]) -> JoinedLattices:
         piece_row=torch.cat([*piece_rows, end[1]]),
         piece_vertex=torch.cat(pieces),
         split_vertex=torch.cat(split),
-        neighbours=_blur_steps(lattices, num_vertices),
-        tap=taps.pop(),
+        neighbours=neighbours,
+        taps=taps,
     )
 
 
-def _blur_steps(lattices: Sequence[TritonLattice], num_vertices: int) -> Tensor:
-    orders = [lattice.blur_order() for lattice in lattices]
-    steps = lattices[0].neighbours.new_full((max(map(len, orders)), num_vertices, 2), -1)
+def _blur_steps(
+    lattices: Sequence[TritonLattice], num_vertices: int
+) -> tuple[Tensor, tuple[float, ...]]:
+    lengths: dict[float, int] = {}
+    for lattice in lattices:
+        lengths[lattice.tap] = max(lengths.get(lattice.tap, 0), len(lattice.blur_order()))
+    taps = tuple(tap for tap, length in lengths.items() for _ in range(length))
+    steps = lattices[0].neighbours.new_full((len(taps), num_vertices, 2), -1)
     first = 0
-    for lattice, order in zip(lattices, orders, strict=True):
+    for lattice in lattices:
         missing = lattice.neighbours == lattice.num_vertices
         shifted = (lattice.neighbours + first).masked_fill_(missing, -1)
-        steps[: len(order), first : first + lattice.num_vertices] = shifted[order]
+        order, step = lattice.blur_order(), taps.index(lattice.tap)
+        steps[step : step + len(order), first : first + lattice.num_vertices] = shifted[order]
         first += lattice.num_vertices
-    return steps
+    return steps, taps

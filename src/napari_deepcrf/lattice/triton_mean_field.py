@@ -26,6 +26,9 @@ from napari_deepcrf.lattice.triton_join import JoinedLattices, join
 from napari_deepcrf.lattice.triton_launch import on_device_of
 from napari_deepcrf.lattice.triton_updates import Gradients, Potentials, pad_labels, run_forward
 
+MOST_MIXED = 64
+"""Labels of the largest full µ, which each program holds as a whole."""
+
 
 def mean_field(
     scores: Tensor,
@@ -67,10 +70,12 @@ def mean_field(
     Raises
     ------
     NotImplementedError
-        For grids and for lattices of different numbers of passes.
+        For grids, and for a full µ of more than ``MOST_MIXED`` labels.
     """
     if grids or not kernels:
         raise NotImplementedError("mean fields with other kernels than lattices")
+    if compatibility is not None and compatibility.ndim == 2 and len(compatibility) > MOST_MIXED:
+        raise NotImplementedError(f"a full compatibility of more than {MOST_MIXED} labels")
     lattices = [owned(lattice) for lattice, _, _ in kernels]
     splat_weight = torch.cat([weight.T for _, weight, _ in kernels])
     slice_weight = torch.cat([weight.T for _, _, weight in kernels])

@@ -138,12 +138,12 @@ class _Blurring:
         """Splat values (N, C) with weight (E,) and blur into out (M, C)."""
         z, spare = self._buffers
         triton_launch.splat(self._joined, weight, values, z, self._partial)
-        order = list(self._joined.neighbours)
+        order = list(zip(self._joined.neighbours, self._joined.taps, strict=True))
         *steps, last = order[::-1] if reverse else order
-        for neighbours in steps:
-            triton_launch.blur_axis(z, neighbours, self._joined.tap, spare)
+        for neighbours, tap in steps:
+            triton_launch.blur_axis(z, neighbours, tap, spare)
             z, spare = spare, z
-        triton_launch.blur_axis(z, last, self._joined.tap, out)
+        triton_launch.blur_axis(z, *last, out)
 
 
 def _update(
