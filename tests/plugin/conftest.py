@@ -41,6 +41,15 @@ def settle(seconds: float = 0.1) -> None:
     wait_until(lambda: time.monotonic() > end)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small problems gain nothing from threads, which only contend on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
@@ -86,7 +95,9 @@ class App:
 
     def idle(self) -> None:
         """Wait until no job runs and no timer of the dock waits."""
-        wait_until(lambda: not self.dock.runner.is_busy() and not self.dock.segmenting.is_waiting)
+        dock = self.dock
+        parts = (dock.segmenting, dock.annotating)
+        wait_until(lambda: not dock.runner.is_busy() and not any(p.is_waiting for p in parts))
 
     def layer(self, role: str) -> Any:
         """The result layer of a role."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pooch
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QColorDialog
 
+from napari_deepcrf.plugin.class_editing import ClassEditing
 from napari_deepcrf.plugin.images import Plane, all_planes
-from napari_deepcrf.plugin.palette import class_colour, label_colormap
+from napari_deepcrf.plugin.palette import label_colormap
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.session import Job
-from napari_deepcrf.session.annotations import AnnotationClass, ScribbleStore, content_key
+from napari_deepcrf.session.annotations import ScribbleStore, content_key
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.training import LabelledImage
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SAVE_AFTER_MS = 400
 LIVE_AFTER_MS = 60
 AUTOSAVE_FOLDER = Path(pooch.os_cache("napari-deepcrf")) / "scribbles"
-START = ("background", "object")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +70,8 @@ class Annotating(QObject):
         self._watched: list[Any] = []
         self._save_timer = single_shot(self, SAVE_AFTER_MS, self._save)
         self._live_timer = single_shot(self, LIVE_AFTER_MS, self._live)
+        self._editing = ClassEditing(learning, panel, self._painted, self)
         self._connect(cleanup)
-        self._on_model(None)
         self._list()
 
     def _connect(self, cleanup: ExitStack) -> None:
@@ -80,13 +79,9 @@ class Annotating(QObject):
         panel.annotate_clicked.connect(self.annotate)
         panel.layer_chosen.connect(self.choose)
         panel.class_picked.connect(self._on_picked)
-        panel.class_renamed.connect(lambda i, name: self._edit(i, name=name.strip()))
-        panel.colour_wanted.connect(self._choose_colour)
-        panel.class_added.connect(self._add_class)
-        panel.new_list.connect(lambda: self._set_names(START))
         panel.live_toggled.connect(self._on_live)
         learning.classes.changed.connect(self._show_classes)
-        learning.session.model_changed.connect(self._on_model)
+        self._editing.refused.connect(self.refused)
         for event in (
             self._viewer.layers.events.inserted,
             self._viewer.layers.events.removed,
@@ -177,44 +172,11 @@ class Annotating(QObject):
         if self.layer is not None and index < len(self._learning.classes):
             self.layer.selected_label = index + 1
 
-    def _on_model(self, _model: object) -> None:
-        names = self._learning.session.class_names
-        if names and not self._painted():
-            self._set_names(names)
-
     def _painted(self) -> bool:
         return any(np.any(layer.data) for layer in self._images)
 
-    def _set_names(self, names: tuple[str, ...]) -> None:
-        self._learning.classes.replace_all(
-            AnnotationClass(name, class_colour(name, index)) for index, name in enumerate(names)
-        )
-
-    def _add_class(self) -> None:
-        classes = self._learning.classes
-        number = len(classes)
-        name = next(
-            f"class {n}" for n in range(number, 2 * number + 1) if f"class {n}" not in classes.names
-        )
-        self.pick(classes.add(name, class_colour(name, number)))
-
-    def _edit(self, index: int, **changes: Any) -> None:
-        try:
-            self._learning.classes.edit(index, **changes)
-        except ValueError as error:
-            self.refused.emit(str(error))
-            self._show_classes()
-
-    def _choose_colour(self, index: int) -> None:
-        if index < 0:
-            return
-        colour = QColorDialog.getColor(parent=self._panel)
-        if colour.isValid():
-            self._edit(index, colour=(colour.red(), colour.green(), colour.blue()))
-
     def _show_classes(self) -> None:
         classes = self._learning.classes
-        self._panel.set_classes([classes[i] for i in range(len(classes))])
         if self.layer is not None:
             self.layer.colormap = label_colormap(classes.colours, first=1)
             self.layer.features = {
@@ -269,8 +231,10 @@ class Annotating(QObject):
         elif isinstance(event, ScribblesFound):
             layer = event.layer
             if not np.any(layer.data) and event.scribbles.shape == layer.data.shape:
-                self._set_names(event.class_names)
-                layer.data = event.scribbles
+                self._editing.set_names(event.class_names)
+                if layer is self.layer:
+                    self._seen = event.scribbles
+                layer.data = event.scribbles.copy()
                 self._panel.note.setText("Earlier scribbles of this image are back.")
 
     # ---- live --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+AXIS_HEIGHT, TICKS_HEIGHT = 40, 22
 LINE_COLOURS = ("#3fa7d6", "#f79d5c", "#7bc47f")
 
 
@@ -40,8 +41,9 @@ class CurvePlot(QWidget):
         self._plot.getAxis("bottom").enableAutoSIPrefix(False)
         self._plot.getAxis("left").setWidth(52)
         self._plot.getAxis("bottom").setStyle(maxTickLevel=0)
+        self._plot.getAxis("bottom").setHeight(AXIS_HEIGHT if x_label else TICKS_HEIGHT)
         if len(curves) > 1:
-            self._plot.addLegend(offset=(-8, 4), verSpacing=-4)
+            self._plot.addLegend(offset=(-8, -4), verSpacing=-4, labelTextSize="8pt")
         self._curves: dict[str, pg.PlotDataItem] = {}
         for name, colour in zip(curves, LINE_COLOURS, strict=False):
             style = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}

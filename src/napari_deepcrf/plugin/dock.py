@@ -19,10 +19,13 @@ from napari_deepcrf.plugin.panels.annotate_panel import KEYS, AnnotatePanel
 from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
 from napari_deepcrf.plugin.panels.source_panel import SourcePanel
 from napari_deepcrf.plugin.panels.status_panel import StatusPanel
+from napari_deepcrf.plugin.panels.tools_panel import ToolsPanel
 from napari_deepcrf.plugin.panels.train_panel import TrainPanel
 from napari_deepcrf.plugin.panels.view_panel import ViewPanel
+from napari_deepcrf.plugin.readout import Readout
 from napari_deepcrf.plugin.result_layers import ResultLayers
 from napari_deepcrf.plugin.segmenting import Segmenting
+from napari_deepcrf.plugin.tools import Tools
 from napari_deepcrf.plugin.training_control import TrainingControl
 from napari_deepcrf.plugin.workers import Runner
 from napari_deepcrf.session import CRFSettings, Job, Progress, Session
@@ -84,6 +87,16 @@ class DeepCRFWidget(QWidget):
             self._cleanup,
             self,
         )
+        self.tools = Tools(
+            viewer,
+            self.session,
+            self.runner,
+            self.image_choice,
+            self.tools_panel,
+            self._cleanup,
+            self,
+        )
+        self.readout = Readout(viewer, self.session, self.result_layers, self._cleanup)
         self._wire()
         self._show_settings()
         self._apply_theme()
@@ -101,10 +114,12 @@ class DeepCRFWidget(QWidget):
         self.tabs = QTabWidget()
         self.annotate_panel = AnnotatePanel()
         self.train_panel = TrainPanel()
+        self.tools_panel = ToolsPanel()
         for panel, title in (
             (self.crf_panel, "CRF"),
             (self.annotate_panel, "Annotate"),
             (self.train_panel, "Train"),
+            (self.tools_panel, "Tools"),
         ):
             self.tabs.addTab(_scrolled(panel), title)
         layout = QVBoxLayout(self)
@@ -122,10 +137,11 @@ class DeepCRFWidget(QWidget):
         self.source_panel.open_model.connect(self._open_model)
         self.source_panel.device_chosen.connect(session.choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
-        for part in (self.segmenting, self.annotating, self.training):
+        for part in (self.segmenting, self.annotating, self.training, self.tools):
             part.refused.connect(self.status_panel.show_error)
         self.annotating.live_wanted.connect(self.segmenting.submit)
         self.training.segment_wanted.connect(self.segmenting.segment)
+        self.tools.segment_wanted.connect(self.segmenting.segment)
         runner.started.connect(self._on_started)
         runner.event.connect(self._on_event)
         runner.failed.connect(self._on_failed)
@@ -139,8 +155,8 @@ class DeepCRFWidget(QWidget):
         self._cleanup.callback(runner.close)
         keys: dict[str, Callable[[], object]] = {
             "Shift-D": self.segmenting.segment,
-            "Shift-A": self._annotate,
-            "Shift-S": self._train,
+            "Shift-A": self.annotate,
+            "Shift-S": self.train,
         }
         for index in range(KEYS):
             keys[f"Shift-{index + 1}"] = partial(self.annotating.pick, index)
@@ -183,11 +199,13 @@ class DeepCRFWidget(QWidget):
         if path:
             self.load_model(path)
 
-    def _annotate(self) -> None:
+    def annotate(self) -> None:
+        """Show the Annotate tab and paint on the chosen image."""
         self.tabs.setCurrentIndex(1)
         self.annotating.annotate()
 
-    def _train(self) -> None:
+    def train(self) -> None:
+        """Show the Train tab and start a training."""
         self.tabs.setCurrentIndex(2)
         self.training.train()
 
@@ -213,6 +231,8 @@ class DeepCRFWidget(QWidget):
             self.learning.receive(event)
             if job.kind == "train":
                 self.training.receive(event)
+            elif job.kind in ("batch", "objects"):
+                self.tools.receive(event)
             if self._segment_once_loaded and self.session.model is not None:
                 self._segment_once_loaded = False
                 self.segmenting.segment()

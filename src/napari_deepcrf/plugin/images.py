@@ -109,7 +109,7 @@ def label_source(
     """Scores of a labels layer that is trusted to ``confidence``."""
     data = np.array(layer.data[0] if layer.multiscale else layer.data)
     count = max(2, int(data.max()) + 1)
-    names = class_names if len(class_names) >= count else _numbered(count)
+    names = class_names if len(class_names) == count else _numbered(count)
     return ScoreSource(
         key=(revisions.key(layer), confidence),
         name=layer.name,

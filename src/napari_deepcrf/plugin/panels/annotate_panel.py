@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QListWidget,
     QListWidgetItem,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -21,7 +22,7 @@ from napari_deepcrf.plugin.tooltips import TOOLTIPS
 from napari_deepcrf.session.annotations import AnnotationClass
 
 KEYS = 9
-LIST_HEIGHT = 150
+LIST_HEIGHT = 190
 
 
 class AnnotatePanel(QWidget):
@@ -55,7 +56,12 @@ class AnnotatePanel(QWidget):
         self.live.setToolTip(TOOLTIPS["live"])
         self.note = QLabel()
         self.note.setWordWrap(True)
-        layout = form(self)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        box = QWidget()
+        outer.addWidget(box)
+        outer.addStretch(1)
+        layout = form(box)
         layout.addRow(self.annotate)
         add_row(layout, "Scribbles", self.layer, "scribbles")
         layout.addRow(self.classes)

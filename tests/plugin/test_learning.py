@@ -1,0 +1,191 @@
+"""Annotate, autosave, live mode and training in a real viewer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_deepcrf.plugin import annotating
+from napari_deepcrf.training import config
+
+
+@pytest.fixture(autouse=True)
+def short_recipe(monkeypatch):
+    """The recipe for scribbles with few, small steps."""
+    recipe = config.named_config("scribbles")
+    crops = replace(recipe.unary.augmentation, crop=33)
+    short = replace(
+        recipe,
+        unary=replace(recipe.unary, iterations=30, batch_size=2, augmentation=crops),
+        joint=replace(recipe.joint, iterations=20),
+    )
+    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+
+
+@pytest.fixture
+def app(open_app, photo, monkeypatch, tmp_path):
+    monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path / "scribbles")
+    monkeypatch.setattr(annotating, "SAVE_AFTER_MS", 20)
+    app = open_app(photo)
+    app.dock.annotate()
+    app.idle()
+    return app
+
+
+def stroke(app, label, rows, columns):
+    """Paint with napari's brush along a line, as mouse events end up doing."""
+    layer = app.dock.annotating.layer
+    layer.selected_label = label
+    with layer.block_history():
+        for row in range(*rows, 2):
+            for column in range(*columns, 2):
+                layer.paint((row, column), label)
+
+
+def two_strokes(app):
+    stroke(app, 1, (2, 8), (5, 70))
+    stroke(app, 3, (26, 36), (30, 52))
+
+
+def test_annotate_makes_a_layer_ready_to_paint(app):
+    layer = app.dock.annotating.layer
+    assert layer.name == "photo [scribbles]"
+    assert layer.data.shape == (61, 83)
+    assert layer.mode == "paint"
+    assert app.viewer.layers.selection.active is layer
+    app.dock.annotate()
+    assert app.dock.annotating.layer is layer
+    key = next(v for k, v in app.viewer.keymap.items() if str(k) == "Shift+3")
+    key(app.viewer)
+    assert layer.selected_label == 3
+    assert layer.get_status((0, 0))["value"].startswith("0")
+
+
+def test_classes_are_edited_and_shown_on_the_layer(app):
+    panel, classes = app.dock.annotate_panel, app.dock.learning.classes
+    assert classes.names == ("background", "cat", "dog", "person")
+    panel.add.click()
+    panel.classes.item(4).setText("lizard")
+    assert classes.names[4] == "lizard"
+    assert app.dock.annotating.layer.selected_label == 5
+    panel.classes.item(1).setText("dog")
+    assert classes.names[1] == "cat"
+    assert panel.classes.item(1).text() == "cat"
+    assert "twice" in app.dock.status_panel.text.text()
+    layer = app.dock.annotating.layer
+    assert list(layer.features["class"]) == list(classes.names)
+    panel.reset.click()
+    assert classes.names == ("background", "object")
+
+
+def test_scribbles_survive_a_crash(app, open_app, photo, wait_until):
+    two_strokes(app)
+    painted = app.dock.annotating.layer.data.copy()
+    wait_until(lambda: list(annotating.AUTOSAVE_FOLDER.glob("*.npz")))
+    app.idle()
+    again = open_app(photo)  # the first viewer is never asked to save anything
+    again.dock.annotate()
+    again.idle()
+    np.testing.assert_array_equal(again.dock.annotating.layer.data, painted)
+    assert "back" in again.dock.annotate_panel.note.text()
+
+
+def test_live_mode_follows_strokes_and_undo(app):
+    two_strokes(app)
+    result = app.after(lambda: app.dock.annotate_panel.live.setChecked(True))
+    assert result.labels[4, 30] == 0
+    assert result.labels[30, 40] == 2
+    assert app.dock.session.fresh
+    before = result.identity
+    result = app.after(lambda: stroke(app, 2, (50, 56), (5, 70)))
+    assert result.identity != before
+    assert result.labels[53, 30] == 1
+    undone = app.after(app.dock.annotating.layer.undo)
+    assert (undone.labels == 1).sum() == 0
+    app.dock.annotate_panel.live.setChecked(False)
+    assert not app.dock.session.fresh
+    assert app.dock.status_panel.badge.text() == "● out of date"
+
+
+def test_train_keep_and_revert(app, wait_until):
+    two_strokes(app)
+    session, panel = app.dock.session, app.dock.train_panel
+    old = session.model
+    app.dock.train()
+    wait_until(lambda: app.dock.learning.on_trial)
+    app.idle()
+    assert session.model is not old
+    assert session.fresh
+    assert len(panel._loss[0]) == 50
+    assert panel._loss[0] == sorted(panel._loss[0])
+    assert not panel.verdict.isHidden()
+    app.after(panel.revert.click)
+    assert session.model is old
+    assert panel.verdict.isHidden()
+    assert session.fresh
+
+
+@pytest.mark.parametrize("stage", ["unary", "joint"])
+def test_cancel_a_training(app, wait_until, stage):
+    two_strokes(app)
+    session, panel = app.dock.session, app.dock.train_panel
+    old = session.model
+    app.dock.train()
+    wait_until(lambda: f"{stage} stage" in panel.progress.text())
+    app.dock.status_panel.cancel.click()
+    assert not app.dock.status_panel.cancel.isEnabled()
+    app.idle()
+    assert session.model is old
+    assert not app.dock.learning.on_trial
+    assert panel.train.isEnabled()
+
+
+def test_pause_stop_and_keep_the_best(app, wait_until, settle):
+    two_strokes(app)
+    panel = app.dock.train_panel
+    app.dock.train()
+    wait_until(lambda: len(panel._loss[0]) >= 2)
+    panel.pause.click()
+    settle(0.3)
+    paused_at = len(panel._loss[0])
+    settle(0.3)
+    assert len(panel._loss[0]) == paused_at
+    assert panel.pause.text() == "Resume"
+    panel.pause.click()
+    wait_until(lambda: len(panel._loss[0]) > paused_at)
+    panel.stop.click()
+    wait_until(lambda: app.dock.learning.on_trial)
+    app.idle()
+    assert len(panel._loss[0]) < 50
+    assert "Stopped early" in panel.verdict.text()
+    panel.keep.click()
+    assert not app.dock.learning.on_trial
+
+
+def test_closing_while_training(app, wait_until):
+    two_strokes(app)
+    app.dock.train()
+    wait_until(lambda: app.dock.train_panel._loss[0])
+    runner = app.dock.runner
+    app.viewer.close()
+    wait_until(lambda: not runner.jobs)
+
+
+def test_nothing_painted_is_one_line(app):
+    app.dock.train()
+    assert app.dock.status_panel.text.text().startswith("annotations: expected")
+
+
+def test_models_are_saved_and_dropped_on_the_viewer(app, tmp_path, wait_until):
+    path = tmp_path / "mine.safetensors"
+    app.dock.training.save(path)
+    wait_until(path.exists)
+    app.idle()
+    old = app.dock.session.model
+    app.viewer.open(str(path), plugin="napari-deepcrf")
+    wait_until(lambda: app.dock.session.model is not old)
+    app.idle()
+    assert app.dock.session.model_name == str(path)
+    assert app.dock.source_panel.model.currentText() == "mine.safetensors"

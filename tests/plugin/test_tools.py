@@ -1,0 +1,124 @@
+"""A CRF for other tools' results, objects, batches, files and the readout."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from napari_deepcrf.data.image_files import write_labels
+from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.plugin import files
+from napari_deepcrf.plugin.palette import class_colour
+
+
+def choose_source(app, name):
+    box = app.dock.tools_panel.source
+    box.setCurrentIndex(box.findText(name))
+    box.activated.emit(box.currentIndex())
+
+
+def test_another_tools_layers_are_refined(open_app, photo):
+    app = open_app(photo)
+    noisy = np.random.default_rng(0).random(photo.shape[:2]) * 0.4
+    noisy[20:45, 25:60] += 0.6
+    app.viewer.add_image(np.stack([1 - noisy, noisy]), name="forest")
+    app.viewer.layers.selection.active = app.viewer.layers["photo"]
+    result = app.after(lambda: choose_source(app, "forest"))
+    assert result.class_names == ("background", "class 1")
+    assert result.labels[30, 40] == 1
+    assert (result.labels[:15] == 0).all()
+    labels = np.zeros(photo.shape[:2], int)
+    labels[22:43, 27:58] = 1
+    app.viewer.add_labels(labels, name="mine")
+    result = app.after(lambda: choose_source(app, "mine"))
+    assert result.labels[30, 40] == 1
+    app.viewer.layers.remove("mine")
+    assert app.dock.session.scores is None
+    assert not app.dock.session.fresh
+
+
+def test_objects_have_a_table(open_app, photo, wait_until):
+    app = open_app(photo, scale=(2, 3))
+    labels = np.zeros(photo.shape[:2], int)
+    labels[20:45, 25:60] = 1
+    app.viewer.add_labels(labels, name="mine")
+    app.after(lambda: choose_source(app, "mine"))
+    app.dock.tools_panel.objects.click()
+    wait_until(lambda: "photo [class 1 objects]" in app.viewer.layers)
+    layer = app.viewer.layers["photo [class 1 objects]"]
+    assert list(layer.features.columns) == [
+        "index",
+        "area",
+        "mean_probability",
+        "boundary_entropy",
+    ]
+    assert layer.features["area"].sum() == (layer.data > 0).sum()
+    np.testing.assert_allclose(layer.scale, (2, 3))
+
+
+def test_a_stack_is_segmented_as_a_whole(open_app, photo, wait_until):
+    stack = np.stack([photo[..., 0], photo[::-1, :, 1]])
+    app = open_app(stack, rgb=False, scale=(5, 1, 1))
+    app.dock.tools_panel.stack.click()
+    wait_until(lambda: "photo [all planes]" in app.viewer.layers)
+    app.idle()
+    layer = app.viewer.layers["photo [all planes]"]
+    assert layer.data.shape == stack.shape
+    np.testing.assert_allclose(layer.scale, (5, 1, 1))
+    app.viewer.dims.set_current_step(0, 1)
+    np.testing.assert_array_equal(app.segment().labels, layer.data[1])
+
+
+def test_a_folder_is_segmented(open_app, photo, tmp_path):
+    for name in ("a", "b"):
+        Image.fromarray(photo).save(tmp_path / f"{name}.png")
+    app = open_app()
+    app.dock.tools.segment_folder(tmp_path)
+    app.idle()
+    written = sorted((tmp_path / "labels").iterdir())
+    assert [path.name for path in written] == ["a.png", "b.png"]
+    with Image.open(written[0]) as image:
+        assert image.mode == "P"
+        assert image.size == (83, 61)
+
+
+def test_palette_images_are_read_and_written(make_napari_viewer, tmp_path):
+    labels = np.random.default_rng(0).integers(0, 21, (17, 23), dtype=np.uint8)
+    path = tmp_path / "truth.png"
+    write_labels(path, labels)
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open(str(path), plugin="napari-deepcrf")
+    np.testing.assert_array_equal(layer.data, labels)
+    np.testing.assert_allclose(layer.get_color(8)[:3], np.array(class_colour("cat", 8)) / 255)
+    out = tmp_path / "again.png"
+    assert files.write_voc_labels(str(out), labels[None], {}) == [str(out)]
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), labels)
+        assert image.getpalette()[: 3 * 21] == voc_palette()[:21].ravel().tolist()
+    assert files.label_reader(str(tmp_path / "photo.png")) is None
+
+
+def test_the_status_bar_tells_class_and_probability(open_app, photo):
+    app = open_app(photo)
+    result = app.segment()
+    app.viewer.cursor.position = (0, 3, 30.2, 40.4)
+    label = result.labels[30, 40]
+    text = app.dock.readout.text()
+    assert text == f"{result.class_names[label]} {result.marginals[label, -1, 30, 40]:.2f}"
+    keys = ("layer_name", "layer_base", "source_type", "plugin")
+    app.viewer.status = dict.fromkeys(keys, "") | {"coordinates": "[30 40]"}
+    assert app.viewer.status["coordinates"].endswith(text)
+    app.dock.segmenting.change({"iterations": 4})
+    assert app.dock.readout.text().endswith("(out of date)")
+    app.viewer.cursor.position = (0, 3, -5, 40)
+    assert app.dock.readout.text() == ""
+
+
+def test_commands_reach_the_dock(open_app, photo):
+    from napari_deepcrf.plugin import commands
+
+    app = open_app(photo)
+    assert commands.open_dock() is app.dock
+    assert app.after(commands.segment) is app.dock.session.result
+    commands.annotate()
+    assert app.dock.annotating.layer in app.viewer.layers
