@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_deepcrf.cli.options import Data, Json, progress_bar
+from napari_deepcrf.cli.options import Data, Device, Json, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,6 +28,7 @@ def train(
         str | None, typer.Option(help="Start: a model, a .safetensors file or imagenet.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights, the order and the crops.")] = 0,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train on a VOC folder: the network alone first, then network and CRF jointly.
@@ -47,6 +48,7 @@ def train(
         folder=out,
         cache=out / "cache",
         seed=seed,
+        device=device,
     )
     tasks: dict[str, TaskID] = {}
     with progress_bar() as progress, closing(run.events()) as events:

@@ -64,10 +64,13 @@ def segment_image(
     yield from _mean_field(cache, identity, done=2, total=total)
 
 
-def segment_scores(image: ImageSource, source: ScoreSource, identity: Identity) -> Iterator[Event]:
+def segment_scores(
+    image: ImageSource, source: ScoreSource, device: str, identity: Identity
+) -> Iterator[Event]:
     """Mean field over another tool's scores; events as from `segment_image`."""
     total = identity.settings.iterations + 2
     yield Progress(f"Reading {source.name}", 0, total)
+    from napari_deepcrf.device import resolve_device
     from napari_deepcrf.inference import check_image
 
     pixels = check_image(image.read())
@@ -83,6 +86,7 @@ def segment_scores(image: ImageSource, source: ScoreSource, identity: Identity) 
         image=pixels,
         scores=scores,
         class_names=source.class_names,
+        device=str(resolve_device(device)),
     )
     yield from _mean_field(cache, identity, done=1, total=total)
 

@@ -87,7 +87,7 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
     pixels = check_image(image.read())
     network = model.network.eval()
     with torch.inference_mode():
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(network.mean.device)
         small = F.interpolate(
             tensor,
             size=network.network_scale(*pixels.shape[:2]),
@@ -95,7 +95,7 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
             align_corners=False,
             antialias=True,
         )
-        features = network.backbone.features((small - network.mean) / network.std)[0]
+        features = network.backbone.features((small - network.mean) / network.std)[0].cpu()
     return FeatureCache(image.key, model_name, pixels, features)
 
 

@@ -40,15 +40,20 @@ class UnaryCache:
     def trace(self, settings: CRFSettings) -> Iterator[Tensor]:
         """Yield the (L, H, W) marginals of update 0…T, by the fastest path there is.
 
-        Only a kernel that differs from the last call's is built again.
+        Only a kernel that differs from the last call's is built again. If the GPU's memory does
+        not suffice, this and all later calls use the CPU.
         """
         import torch
 
-        crf, scores, image = self._ready(settings)
-        with torch.inference_mode():
-            trace = crf.trace(scores, image, prepared=self._prepared)
-        for marginals in trace:
-            yield marginals[0]
+        from napari_deepcrf.device import with_fallback
+
+        def work(device: torch.device) -> Tensor:
+            self.device = str(device)
+            crf, scores, image = self._ready(settings)
+            with torch.inference_mode():
+                return crf.trace(scores, image, prepared=self._prepared)[:, 0]
+
+        yield from with_fallback(torch.device(self.device), work)
 
     def divergence(self, settings: CRFSettings) -> Iterator[float]:
         """Yield KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T."""

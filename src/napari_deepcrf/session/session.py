@@ -196,7 +196,7 @@ class Session:
             return self.job(
                 "segment",
                 f"Refining {scores.name}",
-                lambda: jobs.segment_scores(image, scores, identity),
+                lambda: jobs.segment_scores(image, scores, device, identity),
             )
         if model is None:
             raise ValueError("model: expected a model to be loaded, got none")

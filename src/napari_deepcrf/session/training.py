@@ -163,5 +163,6 @@ def _validate_often(config: TrainConfig) -> TrainConfig:
 def _preview(model: DeepCRF, image: ImageSource, step: int) -> PreviewReady:
     from napari_deepcrf.inference import Predictor
 
-    labels = Predictor(model, device="cpu").unary(image.read()).argmax(axis=0)
+    device = next(model.parameters()).device  # a predictor elsewhere would move the model there
+    labels = Predictor(model, device=str(device)).unary(image.read()).argmax(axis=0)
     return PreviewReady(step, labels.astype(np.uint8), image.key)

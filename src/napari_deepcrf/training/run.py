@@ -16,10 +16,11 @@ from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.images import check_image
 from napari_deepcrf.data.samples import EvenSubset, SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
+from napari_deepcrf.device import resolve_device
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork, fold_batch_norm
 from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
-from napari_deepcrf.training.distributed import rank
+from napari_deepcrf.training.distributed import join_group, rank
 from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
 from napari_deepcrf.training.records import RunRecord
@@ -49,6 +50,10 @@ class TrainingRun:
         lies there. ``None`` keeps nothing.
     cache
         A folder for the decoded copies of a dataset of files.
+    device
+        Where to train; what `resolve_device` takes.
+
+    Under ``torchrun`` the processes share every batch, and the first one writes.
 
     Raises `DatasetError`, before any training, that lists everything wrong with a dataset.
     """
@@ -64,8 +69,11 @@ class TrainingRun:
         folder: Path | None = None,
         cache: Path | None = None,
         seed: int = 0,
+        device: str = "auto",
     ) -> None:
+        place = resolve_device(device)
         self.config = named_config(config) if isinstance(config, str) else config
+        join_group()
         self.folder, self.soft, self.seed = folder, soft, seed
         self._copies: dict[tuple[str, int | None], ReducedCopies] = {}
         for stage in (self.config.unary, self.config.joint):
@@ -75,7 +83,7 @@ class TrainingRun:
                     if key not in self._copies:
                         self._copies[key] = ReducedCopies(dataset, stage.copy_size, cache=cache)
         torch.manual_seed(seed)
-        self.model = start_model(self.config, tuple(train.class_names), init)
+        self.model = start_model(self.config, tuple(train.class_names), init).to(place)
 
     def events(self) -> Generator[Event]:
         """Train; when the generator ends or is closed, `model` is the best so far.
@@ -198,6 +206,7 @@ def fit(
     class_names: Sequence[str] | None = None,
     folder: Path | str | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> DeepCRF:
     """Train a model on images and annotations in memory, network and CRF together.
 
@@ -206,7 +215,7 @@ def fit(
     pairs
         Images, as `check_image` takes them, with (H, W) integer annotations: 0 unlabelled, which
         leaves the loss, and class + 1.
-    init, config, folder, seed
+    init, config, folder, seed, device
         See `TrainingRun`.
     on_event
         Called with every event; an exception that it raises stops the training and reaches the
@@ -230,6 +239,7 @@ def fit(
         init=init,
         folder=None if folder is None else Path(folder),
         seed=seed,
+        device=device,
     )
     for event in run.events():
         if on_event is not None:
