@@ -1,7 +1,6 @@
 """A few steps of stage 1, alone or as one of several processes under torchrun: DATA."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from napari_deepcrf.data.transforms import Augmentation
 from napari_deepcrf.data.voc import VOCDataset
 from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
 from napari_deepcrf.training.config import UnaryStage
-from napari_deepcrf.training.distributed import rank
+from napari_deepcrf.training.distributed import join_group, rank
 from napari_deepcrf.training.events import StepDone
 from napari_deepcrf.training.unary_stage import UnaryTrainer
 
@@ -29,8 +28,7 @@ def losses(data: Path) -> list[float]:
 
 
 if __name__ == "__main__":
-    if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("gloo")
+    join_group()
     values = losses(Path(sys.argv[1]))
     if rank() == 0:
         print(json.dumps(values))

@@ -7,9 +7,17 @@ processes follow the losses of one process with the whole batch.
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+def join_group() -> None:
+    """Join the processes that ``torchrun`` started, if it did and nobody has yet."""
+    if "WORLD_SIZE" in os.environ and dist.is_available() and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def rank() -> int:

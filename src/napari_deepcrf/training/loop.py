@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from napari_deepcrf.training.average import WeightAverage
 from napari_deepcrf.training.batches import Batch
 from napari_deepcrf.training.config import StageConfig
-from napari_deepcrf.training.distributed import rank, share_gradients, shared_mean
+from napari_deepcrf.training.distributed import rank, share_gradients, shared_mean, world_size
 from napari_deepcrf.training.events import (
     CheckpointSaved,
     Finished,
@@ -60,6 +60,11 @@ class StageTrainer(ABC, Generic[BatchT]):
     def __init__(
         self, module: nn.Module, stage: StageConfig, folder: Path | None, seed: int
     ) -> None:
+        if stage.batch_size % world_size():
+            raise ValueError(
+                f"batch_size: expected a multiple of the {world_size()} processes, "
+                f"got {stage.batch_size}"
+            )
         self.module, self.folder, self.seed = module, folder, seed
         self._common = stage
         self.average = WeightAverage(module, stage.average)
