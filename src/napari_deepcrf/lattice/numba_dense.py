@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -93,49 +94,62 @@ def _dense_lines(
     """See ``DenseTerm.tasks``, for lines first..last of the grid."""
     lanes = padded(width)
     length = image.shape[0] // height * lanes
-    reach, margin = column_taps.shape[0] // 2, line_taps.shape[0] // 2 * lanes
-    columns = np.zeros(length + 2 * margin, np.float32)
+    margin = line_taps.shape[0] // 2 * lanes
+    columns = np.zeros((last - first, length + 2 * margin), np.float32)
     line = np.empty(length, np.float32)
+    # A strip of columns at a time, which stays in the cache for all lines of the band.
+    whole = length // padded(WIDE) * padded(WIDE)
+    for j in range(0, whole, padded(WIDE)):
+        for y in range(first, last):
+            x = _column(WIDE, image, y, j, length, height, column_taps)
+            store(columns, (y - first) * columns.shape[1] + margin + j, x)
+    for j in range(whole, length, padded(NARROW)):
+        for y in range(first, last):
+            x = _column(NARROW, image, y, j, length, height, column_taps)
+            store(columns, (y - first) * columns.shape[1] + margin + j, x)
     for y in range(first, last):
-        begin, end = max(0, reach - y), min(column_taps.shape[0], height + reach - y)
-        _correlate(
-            image,
-            (y - reach) * length,
-            length,
-            column_taps[begin:end],
-            begin,
-            columns,
-            margin,
-            length,
-        )
-        _correlate(columns, 0, lanes, line_taps, 0, line, 0, length)
+        start = (y - first) * columns.shape[1]
+        for j in range(0, whole, padded(WIDE)):
+            store(
+                line, j, _correlate(WIDE, columns, start + j, lanes, line_taps, 0, len(line_taps))
+            )
+        for j in range(whole, length, padded(NARROW)):
+            x = _correlate(NARROW, columns, start + j, lanes, line_taps, 0, len(line_taps))
+            store(line, j, x)
         _join(width, line, image, post, own, mixing, logits, out, y * length)
 
 
 @njit(inline="always")
+def _column(
+    width: Width,
+    image: FloatArray,
+    y: int,
+    j: int,
+    length: int,
+    height: int,
+    taps: FloatArray,
+) -> Any:
+    """The correlation along columns at line y, from number j of the line on; zero outside."""
+    reach = taps.shape[0] // 2
+    begin, end = max(0, reach - y), min(taps.shape[0], height + reach - y)
+    return _correlate(width, image, (y - reach) * length + j, length, taps, begin, end)
+
+
+@njit(inline="always")
 def _correlate(
+    width: Width,
     source: FloatArray,
     start: int,
     step: int,
     taps: FloatArray,
-    skipped: int,
-    out: FloatArray,
-    out_start: int,
-    length: int,
-) -> None:
-    """out_j = Σ_k taps_k source[start + j + (k + skipped) step] for j < length, flat."""
-    whole = length // padded(WIDE) * padded(WIDE)
-    for j in range(0, whole, padded(WIDE)):
-        x = fill(WIDE, 0)
-        for k in range(taps.shape[0]):
-            x = fma(fill(WIDE, taps[k]), load(WIDE, source, start + j + (k + skipped) * step), x)
-        store(out, out_start + j, x)
-    for j in range(whole, length, padded(NARROW)):
-        x = fill(NARROW, 0)
-        for k in range(taps.shape[0]):
-            y = load(NARROW, source, start + j + (k + skipped) * step)
-            x = fma(fill(NARROW, taps[k]), y, x)
-        store(out, out_start + j, x)
+    begin: int,
+    end: int,
+) -> Any:
+    """Σ_k taps_k source[start + k step], k = begin..end, a vector."""
+    x = fill(width, 0)
+    for k in range(begin, end):
+        x = fma(fill(width, taps[k]), load(width, source, start + k * step), x)
+    return x
 
 
 @njit(inline="always")
