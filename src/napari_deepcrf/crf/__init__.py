@@ -10,11 +10,12 @@ import lazy_loader
 if TYPE_CHECKING:
     from napari_deepcrf.crf.dense_crf import DenseCRF as DenseCRF
     from napari_deepcrf.crf.parameters import CRFParameters as CRFParameters
+    from napari_deepcrf.crf.parameters import KernelParameters as KernelParameters
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dense_crf": ["DenseCRF"],
-        "parameters": ["CRFParameters"],
+        "parameters": ["CRFParameters", "KernelParameters"],
     },
 )

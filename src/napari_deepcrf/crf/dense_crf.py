@@ -58,8 +58,9 @@ class DenseCRF(nn.Module):
     normalization
         ``"symmetric"``, ``"before"``, ``"after"`` or ``"none"``; see ``options.normalizers``.
     quality
-        ``"fast"``: plain lattices. ``"accurate"``: a finer one for the bilateral kernel, both with
-        a ring of neighbours. ``"exact"``: every pair of pixels, for small images.
+        ``"fast"``: plain lattices. ``"accurate"``: a finer one with a ring of neighbours for the
+        bilateral kernel, the spatial kernel exact. ``"exact"``: every pair of pixels, for small
+        images.
     backend
         ``"auto"``, ``"torch"``, ``"numba"`` or ``"triton"``.
     compatibility
@@ -286,7 +287,9 @@ class DenseCRF(nn.Module):
             trace = fused_mean_field(problem, self.iterations, keep_all=keep_all)
             if trace is None:
                 trace = mean_field(problem, self.iterations, keep_all=keep_all)
-            traces.append(grid(trace, scores.shape[2:]))
+            marginals = grid(trace, scores.shape[2:])
+            # Some of PyTorch's losses refuse strided marginals; inference saves the copy.
+            traces.append(marginals.contiguous() if marginals.requires_grad else marginals)
         return traces[0][:, None] if len(traces) == 1 else torch.stack(traces, 1)
 
     def _prepare_kernel(

@@ -42,11 +42,10 @@ class InferenceOptions:
         """How a kernel over positions alone, or over positions and colours, is applied."""
         if self.quality == "exact":
             return Method("grid" if spatial else "brute force")
-        accurate = self.quality == "accurate"
-        # The spatial kernel has little error to lose, a second pass gains nothing there. The
-        # convergent updates need the symmetry that only two passes have.
-        twice = self.inference == "convergent" or (accurate and not spatial)
-        return Method("lattice", ring=accurate, passes=2 if twice else 1)
+        if self.quality == "accurate":
+            return Method("grid") if spatial else Method("lattice", ring=True, passes=2)
+        # The convergent updates need the symmetry that only two passes have.
+        return Method("lattice", passes=2 if self.inference == "convergent" else 1)
 
 
 def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
 from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
 from napari_deepcrf.lattice.lattice import Lattice
 
-GRID_RADIUS = 9.0
-"""Widths at which a grid's Gaussian is cut off: e^-40.5 is below double precision."""
+GRID_RADIUS = {torch.float32: 5.5, torch.float64: 9.0}
+"""Widths at which a grid's Gaussian is cut off, where it falls below its precision."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class PreparedGrid(PreparedKernel):
     shape: tuple[int, ...]
 
     def bind(self, widths: Tensor | None) -> Gaussian:
-        return GridGaussian(self.shape, spatial_taps(self._given(widths), self.shape, GRID_RADIUS))
+        given = self._given(widths)
+        return GridGaussian(self.shape, spatial_taps(given, self.shape, GRID_RADIUS[given.dtype]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +131,14 @@ def prepare_kernel(
 
 
 def _lattice_features(coordinates: Tensor, widths: Tensor, method: Method) -> Tensor:
-    """Features in the order that suits the lattice: it treats its axes unlike.
+    """Features in the order and place that suit the lattice.
 
-    Positions first gives Krähenbühl & Koltun's very results; with two passes, colours first is
-    closer to the exact ones (docs/accuracy.md).
+    One pass gives Krähenbühl & Koltun's very results, and so has their features: positions first,
+    from the corner of the image and from black. With two passes colours come first, which is
+    closer to the exact marginals, and the widths scale about the mean feature: a change of width
+    then moves the points across the lattice as little as it can, and the derivative by the width
+    has little of the lattice's own structure in it (docs/accuracy.md).
     """
-    features = coordinates / widths
-    return features if method.passes == 1 else features.flip(1)
+    if method.passes == 1:
+        return coordinates / widths
+    return ((coordinates - coordinates.mean(0)) / widths).flip(1)
