@@ -108,10 +108,11 @@ class App:
 def open_app(
     make_napari_viewer: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[..., App]]:
-    from napari_deepcrf.plugin import dock as dock_module
-    from napari_deepcrf.plugin import segmenting
+    from napari_deepcrf.plugin import preferences, segmenting
 
-    monkeypatch.setattr(dock_module, "DEFAULT_MODEL", str(model_file))
+    kept = {"model": str(model_file), "device": "cpu", "live": False}
+    monkeypatch.setattr(preferences, "recall", kept.__getitem__)
+    monkeypatch.setattr(preferences, "remember", kept.__setitem__)
     monkeypatch.setattr(segmenting, "MEASURE_AFTER_MS", 20)
 
     def open_one(*arrays: np.ndarray, **layer_kwargs: Any) -> App:

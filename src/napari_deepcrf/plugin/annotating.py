@@ -13,6 +13,7 @@ import numpy as np
 import pooch
 from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin import preferences
 from napari_deepcrf.plugin.class_editing import ClassEditing
 from napari_deepcrf.plugin.images import Plane, all_planes
 from napari_deepcrf.plugin.palette import label_colormap
@@ -71,6 +72,7 @@ class Annotating(QObject):
         self._save_timer = single_shot(self, SAVE_AFTER_MS, self._save)
         self._live_timer = single_shot(self, LIVE_AFTER_MS, self._live)
         self._editing = ClassEditing(learning, panel, self._painted, self)
+        panel.live.setChecked(preferences.recall("live"))
         self._connect(cleanup)
         self._list()
 
@@ -240,6 +242,7 @@ class Annotating(QObject):
     # ---- live --------------------------------------------------------------------------
 
     def _on_live(self, on: bool) -> None:
+        preferences.remember("live", on)
         if on:
             self._live()
         else:

@@ -6,7 +6,9 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +33,37 @@ def warm_up() -> Iterator[Event]:
     _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
     _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
     _load_triton_apart()
-    import torch
+    from napari_deepcrf.session.warm_up import kernels_are_cached, run_kernels
 
+    if not kernels_are_cached():
+        yield from _compile_in_another_process()
+    yield Progress("Loading the kernels")
+    run_kernels()
     yield Progress("Loading the models")
+    from napari_deepcrf.device import describe_devices, resolve_device
+    from napari_deepcrf.lattice.kernels import triton_problem
     from napari_deepcrf.models import zoo
 
-    cuda = torch.cuda.is_available()
-    devices = [("auto", f"auto ({torch.cuda.get_device_name(0) if cuda else 'CPU'})")]
-    if cuda:
-        devices.append(("cuda", torch.cuda.get_device_name(0)))
-    devices.append(("cpu", f"CPU, {torch.get_num_threads()} threads"))
-    note = "" if cuda else "No CUDA GPU: large images and training take longer."
+    best = resolve_device()
+    devices = [(device.name, device.description) for device in describe_devices()]
+    devices.insert(0, ("auto", f"auto ({dict(devices)[str(best)].partition(',')[0]})"))
+    if best.type == "cuda":
+        note = triton_problem()
+    else:
+        note = "No CUDA GPU: large images and training take longer."
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
+
+
+def _compile_in_another_process() -> Iterator[Event]:
+    """Fill Numba's cache; a failure leaves the work to this process."""
+    command = [sys.executable, "-m", "napari_deepcrf.session.warm_up"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            while child.poll() is None:
+                yield Progress("Compiling the CPU kernels (first start only)")
+                time.sleep(0.1)
+        finally:
+            child.kill()
 
 
 def _load_triton_apart() -> None:

@@ -11,7 +11,8 @@ from qtpy.QtCore import QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
-from napari_deepcrf.plugin import devices
+from napari_deepcrf.plugin import devices, preferences
+from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.image_choice import ImageChoice
 from napari_deepcrf.plugin.keys import bind_keys
@@ -28,13 +29,12 @@ from napari_deepcrf.plugin.segmenting import Segmenting
 from napari_deepcrf.plugin.tools import Tools
 from napari_deepcrf.plugin.training_control import TrainingControl
 from napari_deepcrf.plugin.workers import Runner
-from napari_deepcrf.session import CRFSettings, Job, Progress, Session
+from napari_deepcrf.session import CRFSettings, Job, ModelReady, Progress, Session
 from napari_deepcrf.session.learning import Learning
 
 if TYPE_CHECKING:
     import napari.viewer
 
-DEFAULT_MODEL = "voc-compact"
 DOCK_WIDTH = 300
 MODEL_FILTER = "Models (*.safetensors)"
 
@@ -48,7 +48,9 @@ class DeepCRFWidget(QWidget):
         # as objects here, so the viewer itself is used (only by its public names).
         self.viewer: napari.viewer.Viewer = getattr(viewer, "__wrapped__", viewer)
         viewer = self.viewer
-        self.session = Session(CRFSettings(parameters=CRFParameters()))
+        self.session = Session(
+            CRFSettings(parameters=CRFParameters()), preferences.recall("device")
+        )
         self.runner = Runner(self)
         self._cleanup = ExitStack()
         self._build_panels()
@@ -135,17 +137,15 @@ class DeepCRFWidget(QWidget):
         self.source_panel.segment_clicked.connect(self.segmenting.segment)
         self.source_panel.model_chosen.connect(self.load_model)
         self.source_panel.open_model.connect(self._open_model)
-        self.source_panel.device_chosen.connect(session.choose_device)
+        self.source_panel.device_chosen.connect(self._choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
         for part in (self.segmenting, self.annotating, self.training, self.tools):
             part.refused.connect(self.status_panel.show_error)
         self.annotating.live_wanted.connect(self.segmenting.submit)
         self.training.segment_wanted.connect(self.segmenting.segment)
         self.tools.segment_wanted.connect(self.segmenting.segment)
-        runner.started.connect(self._on_started)
         runner.event.connect(self._on_event)
-        runner.failed.connect(self._on_failed)
-        runner.ended.connect(self._on_ended)
+        self.activity = Activity(runner, self.status_panel, self)
         session.settings_changed.connect(self._show_settings)
         session.model_changed.connect(self._show_settings)
         session.freshness_changed.connect(self._show_freshness)
@@ -153,6 +153,7 @@ class DeepCRFWidget(QWidget):
         theme.connect(self._apply_theme)
         self._cleanup.callback(theme.disconnect, self._apply_theme)
         self._cleanup.callback(runner.close)
+        self._cleanup.callback(self.activity.close)
         keys: dict[str, Callable[[], object]] = {
             "Shift-D": self.segmenting.segment,
             "Shift-A": self.annotate,
@@ -187,11 +188,13 @@ class DeepCRFWidget(QWidget):
 
     def cancel(self) -> None:
         """Stop what runs, as soon as its worker looks."""
-        self.status_panel.show_cancelling()
-        self._cancelled = True
         for job in self.runner.jobs:
             self.session.cancel(job)
-        self.runner.cancel()
+        self.activity.cancel()
+
+    def _choose_device(self, device: str) -> None:
+        self.session.choose_device(device)
+        preferences.remember("device", device)
 
     def _open_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILTER)
@@ -211,24 +214,21 @@ class DeepCRFWidget(QWidget):
 
     # ---- what jobs tell ----------------------------------------------------------------
 
-    def _on_started(self, job: Job) -> None:
-        if not job.quiet:
-            self.status_panel.show_progress(job.title, 0, 0)
-
     def _on_event(self, job: Job, event: Any) -> None:
         if isinstance(event, Progress):
-            if not job.quiet and self.status_panel.cancel.isEnabled():
-                self.status_panel.show_progress(event.text, event.done, event.total)
-        elif isinstance(event, devices.Ready):
+            return
+        if isinstance(event, devices.Ready):
             self.source_panel.set_devices(event.devices, self.session.device, event.note)
             self._models = event.models
             self._list_models()
             if self.session.model is None:
-                self.load_model(DEFAULT_MODEL)
+                self.load_model(preferences.recall("model"))
         elif job.kind in ("autosave", "restore"):
             self.annotating.receive(event)
         elif self.session.receive(job, event):
             self.learning.receive(event)
+            if isinstance(event, ModelReady):
+                preferences.remember("model", event.name)
             if job.kind == "train":
                 self.training.receive(event)
             elif job.kind in ("batch", "objects"):
@@ -237,23 +237,11 @@ class DeepCRFWidget(QWidget):
                 self._segment_once_loaded = False
                 self.segmenting.segment()
 
-    def _on_failed(self, job: Job, message: str) -> None:
-        self._failure = message
-
-    def _on_ended(self, job: Job) -> None:
-        failure, self._failure = self._failure, ""
-        if failure:
-            self.status_panel.show_error(failure)
-        elif not job.quiet and not self.runner.is_busy():
-            self.status_panel.show_idle("Cancelled" if self._cancelled else "Ready")
-            self._cancelled = False
-
     # ---- showing state -----------------------------------------------------------------
 
     _models: tuple[str, ...] = ()
-    _failure = ""
     _segment_once_loaded = False
-    _cancelled = False
+    _closing = False
 
     def _list_models(self) -> None:
         self.source_panel.set_models(self._models, self.session.model_name)
@@ -277,8 +265,11 @@ class DeepCRFWidget(QWidget):
     # ---- the end -----------------------------------------------------------------------
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802 - Qt's name
-        """Stop timers and workers before the viewer's window goes."""
-        if event is not None and event.type() == QEvent.Type.Close:
+        """Stop timers and workers when the viewer's window closes, but not if it refuses to."""
+        kind = None if event is None else event.type()
+        if kind == QEvent.Type.Close:
+            self._closing = True
+        elif kind == QEvent.Type.Hide and self._closing:
             self._cleanup.close()
         return bool(super().eventFilter(watched, event))
 
