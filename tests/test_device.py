@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -97,6 +99,17 @@ def test_other_errors_and_a_full_cpu_are_not_hidden():
         with_fallback(torch.device("cpu"), full)
     with pytest.raises(ValueError, match="image: empty"):
         with_fallback(torch.device("cuda", 0), broken)
+
+
+def test_graphs_are_kept_unless_everything_is_released(monkeypatch):
+    released = []
+    graphs = SimpleNamespace(release_graphs=lambda: released.append("graphs"))
+    monkeypatch.setitem(sys.modules, "napari_deepcrf.lattice.triton_graph", graphs)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append("cache"))
+    release_memory(torch.device("cuda", 0))
+    assert released == ["cache"]
+    release_memory(torch.device("cuda", 0), everything=True)
+    assert released == ["cache", "graphs", "cache"]
 
 
 def test_nothing_is_released_on_the_cpu(monkeypatch):

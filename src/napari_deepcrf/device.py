@@ -79,19 +79,23 @@ def with_fallback(device: torch.device, work: Callable[[torch.device], _Result])
         if device.type == "cpu":
             raise
     # Outside of the handler, whose traceback would keep the tensors of the failed run alive.
-    release_memory(device)
+    release_memory(device, everything=True)
     _logger.warning("%s ran out of memory; this image is done on the CPU", device)
     return work(torch.device("cpu"))
 
 
-def release_memory(device: torch.device) -> None:
-    """Give a GPU's unused memory back, CUDA graphs of mean fields included, after a job."""
+def release_memory(device: torch.device, *, everything: bool = False) -> None:
+    """Give a GPU's unused memory back to other programs after a job.
+
+    ``everything`` also gives up what is kept for the next job, the CUDA graphs of mean fields.
+    """
     if device.type != "cuda":
         return
-    graphs = sys.modules.get("napari_deepcrf.lattice.triton_graph")
-    if graphs is not None:
-        graphs.release_graphs()
-    gc.collect()
+    if everything:
+        graphs = sys.modules.get("napari_deepcrf.lattice.triton_graph")
+        if graphs is not None:
+            graphs.release_graphs()
+        gc.collect()
     torch.cuda.empty_cache()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.images import check_image, check_pixels
-from napari_deepcrf.device import network_precision, resolve_device, with_fallback
+from napari_deepcrf.device import network_precision, release_memory, resolve_device, with_fallback
 from napari_deepcrf.models.deepcrf import DeepCRF
 
 __all__ = ["Predictor", "Segmentation", "check_image", "refine", "segment"]
@@ -112,6 +112,7 @@ class Predictor:
             yield
         finally:
             self.model.to(self.device)
+            release_memory(self.device)
 
 
 def segment(image: Any, model: DeepCRF | str | Path = "voc-compact") -> Segmentation:
