@@ -1,0 +1,126 @@
+"""The module: its parameters, prepared lattices, batches and messages."""
+
+import pytest
+import torch
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+
+
+@pytest.fixture
+def inputs(photo, smooth_scores):
+    image = torch.stack([torch.tensor(photo(n, 11, 13)) for n in ("astronaut", "chelsea")])
+    scores = torch.stack([torch.tensor(smooth_scores(3, 11, 13, seed)) for seed in (0, 1)])
+    return scores, image
+
+
+@pytest.fixture
+def crf():
+    return DenseCRF(CRFParameters(theta_beta=(10, 20, 30)), backend="torch")
+
+
+def test_nine_parameters_by_default():
+    assert sum(p.numel() for p in DenseCRF().parameters()) == 9
+
+
+def test_snapshot_gives_the_parameters_back():
+    for params in (
+        CRFParameters(),
+        CRFParameters(theta_gamma=(2, 3), theta_alpha=(40, 60), theta_beta=(10, 20, 30)),
+    ):
+        snapshot = DenseCRF(params).crf_parameters()
+        for name, value in params.to_dict().items():
+            assert getattr(snapshot, name) == pytest.approx(
+                tuple(value) if isinstance(value, list) else value, rel=1e-6
+            )
+
+
+def test_state_travels(crf, inputs):
+    other = DenseCRF(backend="torch")
+    other.load_state_dict(crf.state_dict())
+    with torch.no_grad():
+        assert torch.equal(other(*inputs), crf(*inputs))
+
+
+def test_a_batch_is_its_images_one_by_one(crf, inputs):
+    scores, image = inputs
+    with torch.no_grad():
+        trace = crf.trace(scores, image)
+        assert trace.shape == (6, 2, 3, 11, 13)
+        torch.testing.assert_close(trace[0], torch.softmax(scores, 1))
+        assert torch.equal(trace[-1], crf(scores, image))
+        for b in (0, 1):
+            assert torch.equal(trace[:, b], crf.trace(scores[b : b + 1], image[b : b + 1])[:, 0])
+
+
+def test_only_a_kernel_whose_width_changed_is_built_again(crf, inputs):
+    scores, image = inputs
+    first = crf.prepare(image)
+    assert first.kernels[0][0] is first.kernels[1][0]
+    with torch.no_grad():
+        crf.bilateral.log_theta_colour.add_(0.3)
+        crf.spatial.log_weight.add_(1.0)
+        second = crf.prepare(image, previous=first)
+        assert second.kernels[0][0] is first.kernels[0][0]
+        assert second.kernels[0][1] is not first.kernels[0][1]
+        assert torch.equal(crf(scores, image, prepared=second), crf(scores, image))
+    third = crf.prepare(image.flip(0), previous=second)
+    assert third.kernels[0][1] is not second.kernels[0][1]
+
+
+def test_a_stale_preparation_is_refused(crf, inputs):
+    scores, image = inputs
+    prepared = crf.prepare(image)
+    with pytest.raises(ValueError, match="prepared: made for images of another size"):
+        crf(scores[:, :, :9], image[:, :, :9], prepared=prepared)
+    with torch.no_grad():
+        crf.spatial.log_theta_position.add_(0.1)
+    with pytest.raises(ValueError, match="prepared: made for other kernel widths"):
+        crf(scores, image, prepared=prepared)
+
+
+def test_an_isotropic_width_serves_any_number_of_channels(inputs):
+    scores, image = inputs
+    three = DenseCRF(CRFParameters(theta_beta=20), backend="torch")
+    one = DenseCRF(CRFParameters(theta_beta=20), channels=1, backend="torch")
+    with torch.no_grad():
+        assert torch.equal(three(scores, image[:, :1]), one(scores, image[:, :1]))
+
+
+def test_different_widths_need_their_channels(crf, inputs):
+    scores, image = inputs
+    with pytest.raises(ValueError, match="theta_beta: expected 1 widths"):
+        crf(scores, image[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"iterations": -1}, "iterations: expected at least 0, got -1"),
+        ({"normalization": "rows"}, "normalization: expected one of symmetric, before"),
+        ({"quality": "best"}, "quality: expected one of fast, accurate, exact; got 'best'"),
+        ({"inference": "damped"}, "inference: expected one of parallel, convergent"),
+        ({"compatibility": "learnt"}, "compatibility: expected one of potts, diagonal, full"),
+        ({"compatibility": "full"}, "num_classes: expected at least 1"),
+    ],
+)
+def test_unknown_choices_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DenseCRF(**options)
+
+
+def test_bad_inputs_are_refused(crf, inputs):
+    scores, image = inputs
+    with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
+        crf(scores[:, :, :5], image)
+    with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
+        crf(scores[0], image)
+    with pytest.raises(ValueError, match="image: expected finite numbers"):
+        crf(scores, torch.full_like(image, float("nan")))
+
+
+def test_no_updates_give_the_scores_marginals(inputs):
+    scores, image = inputs
+    with torch.no_grad():
+        torch.testing.assert_close(
+            DenseCRF(iterations=0, backend="torch")(scores, image), torch.softmax(scores, 1)
+        )
