@@ -62,7 +62,9 @@ def fill_curves(panel: Any) -> None:
         panel.add_loss(step, 0.12 * np.exp(-step / 8) + 0.02 * rng.random())
         panel.add_iou("joint", step, 0.86 - 0.07 * np.exp(-step / 3))
     panel.progress.setText("joint stage, step 10 of 10, loss 0.041, 0:00 min left in this stage")
-    panel.show_verdict("The trained model is in use on trial. Keep it, or revert to the one before?")
+    panel.show_verdict(
+        "The trained model is in use on trial. Keep it, or revert to the one before?"
+    )
 
 
 def process(seconds: float) -> None:

@@ -115,8 +115,8 @@ def open_app(
     monkeypatch.setattr(preferences, "remember", kept.__setitem__)
     monkeypatch.setattr(segmenting, "MEASURE_AFTER_MS", 20)
 
-    def open_one(*arrays: np.ndarray, **layer_kwargs: Any) -> App:
-        viewer = make_napari_viewer()
+    def open_one(*arrays: np.ndarray, show: bool = False, **layer_kwargs: Any) -> App:
+        viewer = make_napari_viewer(show=show)
         for array in arrays:
             viewer.add_image(array, name="photo", **layer_kwargs)
         _, dock = viewer.window.add_plugin_dock_widget("napari-deepcrf", "DeepCRF")

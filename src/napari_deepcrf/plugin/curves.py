@@ -10,7 +10,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-AXIS_HEIGHT, TICKS_HEIGHT = 40, 22
+AXIS_HEIGHT, TICKS_HEIGHT = 34, 20
 LINE_COLOURS = ("#3fa7d6", "#f79d5c", "#7bc47f")
 
 
@@ -42,8 +42,10 @@ class CurvePlot(QWidget):
         self._plot.getAxis("left").setWidth(52)
         self._plot.getAxis("bottom").setStyle(maxTickLevel=0)
         self._plot.getAxis("bottom").setHeight(AXIS_HEIGHT if x_label else TICKS_HEIGHT)
+        # pyqtgraph lets an axis's label stick out by a few pixels
+        self._plot.getPlotItem().layout.setContentsMargins(0, 4, 6, 6 if x_label else 0)
         if len(curves) > 1:
-            self._plot.addLegend(offset=(-8, -4), verSpacing=-4, labelTextSize="8pt")
+            self._plot.addLegend(offset=(-4, -2), colCount=len(curves), labelTextSize="8pt")
         self._curves: dict[str, pg.PlotDataItem] = {}
         for name, colour in zip(curves, LINE_COLOURS, strict=False):
             style = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
@@ -88,4 +90,5 @@ class CurvePlot(QWidget):
             axis.setTextPen(text)
         legend = self._plot.getPlotItem().legend
         if legend is not None:
-            legend.setLabelTextColor(text)
+            for _, label in legend.items:
+                label.setText(label.text, color=text)

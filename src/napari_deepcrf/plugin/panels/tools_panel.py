@@ -46,7 +46,7 @@ class ToolsPanel(QWidget):
         outer.setSpacing(8)
         refine = self._group(outer, "Refine scores of")
         add_row(refine, "Source", self.source, "source")
-        add_row(refine, "Confidence", self.confidence, "confidence")
+        add_row(refine, "Trust", self.confidence, "confidence")
         objects = self._group(outer, "Objects")
         add_row(objects, "Class", self.object_class, "object_class")
         add_row(objects, "Least size", self.minimum, "minimum")

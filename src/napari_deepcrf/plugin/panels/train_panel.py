@@ -46,7 +46,7 @@ class TrainPanel(QWidget):
         self.verdict = QLabel()
         for label in (self.progress, self.verdict):
             label.setWordWrap(True)
-        self.loss = CurvePlot("step", "loss", ("loss",), height=110)
+        self.loss = CurvePlot("", "loss", ("loss",), height=86)
         self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=120)
         self.loss.setToolTip(TOOLTIPS["loss_curve"])
         self.iou.setToolTip(TOOLTIPS["iou_curve"])
