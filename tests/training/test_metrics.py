@@ -15,6 +15,7 @@ def test_iou_by_hand():
     assert iou.as_dict()["a"] == pytest.approx(1 / 2)
     assert iou.as_dict()["b"] == pytest.approx(1 / 2)
     assert math.isnan(iou.as_dict()["c"])
+    assert list(iou.present()) == ["a", "b"]
     assert iou.mean == pytest.approx(0.5)
     assert iou.pixel_accuracy == pytest.approx(2 / 3)
     assert iou.mean_of(("a",)) == pytest.approx(0.5)

@@ -152,6 +152,7 @@ def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
     }
     assert json.loads((tmp_path / "config.json").read_text())["unary"]["batch_size"] == 3
     lines = list(read_events(tmp_path / "events.jsonl"))
+    assert "NaN" not in (tmp_path / "events.jsonl").read_text()
     steps = [(line["stage"], line["step"]) for line in lines if line["event"] == "StepDone"]
     assert steps == [("unary", n) for n in range(1, 7)] + [("joint", n) for n in range(1, 5)]
     header, *rows = csv.reader((tmp_path / "iou-validation.csv").open())

@@ -40,6 +40,14 @@ def shared_mean(value: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def share_state(module: nn.Module) -> None:
+    """Give every process the first one's weights and statistics."""
+    if _active():
+        for value in module.state_dict().values():
+            dist.broadcast(value, src=0)
+
+
+@torch.no_grad()
 def share_gradients(module: nn.Module) -> None:
     """Replace every gradient by its mean over the processes, in one exchange."""
     if not _active():

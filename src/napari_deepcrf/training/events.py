@@ -34,7 +34,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """Intersection over union on the validation samples after ``step``."""
+    """Intersection over union on the validation samples after ``step``, by class that occurs."""
 
     stage: Stage
     step: int
@@ -54,12 +54,12 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The stage is over; ``step`` updates were made, the best at ``best_step``."""
+    """The stage is over after ``step`` updates; without validation the last counts as the best."""
 
     stage: Stage
     step: int
     best_step: int
-    best_mean_iou: float
+    best_mean_iou: float | None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from napari_deepcrf.training.average import WeightAverage
 from napari_deepcrf.training.batches import Batch
 from napari_deepcrf.training.config import StageConfig
-from napari_deepcrf.training.distributed import rank, share_gradients, shared_mean, world_size
+from napari_deepcrf.training.distributed import (
+    rank,
+    share_gradients,
+    share_state,
+    shared_mean,
+    world_size,
+)
 from napari_deepcrf.training.events import (
     CheckpointSaved,
     Finished,
@@ -67,6 +73,7 @@ class StageTrainer(ABC, Generic[BatchT]):
             )
         self.module, self.folder, self.seed = module, folder, seed
         self._common = stage
+        share_state(module)
         self.average = WeightAverage(module, stage.average)
         self.optimizers = self.make_optimizers()
         for optimizer in self.optimizers:
@@ -107,7 +114,8 @@ class StageTrainer(ABC, Generic[BatchT]):
             due = last or self.step % stage.checkpoint_every == 0
             if due and self.folder is not None and rank() == 0:
                 yield self._save(self.folder / f"{self.stage_name}-last.safetensors")
-        yield Finished(self.stage_name, self.step, self.best_step, self.best_mean_iou)
+        best = (self.best_step, self.best_mean_iou) if self._validated else (self.step, None)
+        yield Finished(self.stage_name, self.step, *best)
 
     def restore_best(self) -> None:
         """Put the best weights so far into the module."""
@@ -162,7 +170,7 @@ class StageTrainer(ABC, Generic[BatchT]):
             if self.folder is not None:
                 values = {"step": self.step, "mean_iou": iou.mean}
                 write_state(self.folder / f"{self.stage_name}-best.safetensors", self.best, values)
-        yield Validated(self.stage_name, self.step, iou.mean, iou.as_dict(), improved)
+        yield Validated(self.stage_name, self.step, iou.mean, iou.present(), improved)
 
     def _save(self, path: Path) -> CheckpointSaved:
         tensors = {

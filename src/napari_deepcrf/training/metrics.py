@@ -31,9 +31,12 @@ class IoU:
 
     def mean_of(self, names: Sequence[str]) -> float:
         """Mean over some classes, leaving out those that do not occur."""
-        values = [self.as_dict()[name] for name in names]
-        present = [value for value in values if value == value]
-        return sum(present) / len(present) if present else float("nan")
+        values = [value for name, value in self.present().items() if name in names]
+        return sum(values) / len(values) if values else float("nan")
+
+    def present(self) -> dict[str, float]:
+        """Class name → IoU of the classes that occur."""
+        return {name: value for name, value in self.as_dict().items() if value == value}
 
     def as_dict(self) -> dict[str, float]:
         """Class name → IoU."""
