@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_deepcrf.lattice.brute_force import BruteForceGaussian
 from napari_deepcrf.lattice.filter import barycentric_weights
 from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
-from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
+from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps, sums_within
 from napari_deepcrf.lattice.lattice import Lattice
 
 GRID_RADIUS = {torch.float32: 5.5, torch.float64: 9.0}
@@ -84,7 +84,16 @@ class PreparedGrid(PreparedKernel):
 
     shape: tuple[int, ...]
 
-    def bind(self, widths: Tensor | None) -> Gaussian:
+    @cached_property
+    def row_sum(self) -> Tensor:
+        """(N,) K·1, the product of every axis's own, without gradients."""
+        with torch.no_grad():
+            sums = self.coordinates.new_ones(1)
+            for size, taps in zip(self.shape, self.bind(None).taps, strict=True):
+                sums = (sums[:, None] * sums_within(taps, size)).flatten()
+            return sums
+
+    def bind(self, widths: Tensor | None) -> GridGaussian:
         given = self._given(widths)
         return GridGaussian(self.shape, spatial_taps(given, self.shape, GRID_RADIUS[given.dtype]))
 

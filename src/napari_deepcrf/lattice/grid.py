@@ -65,6 +65,16 @@ def _band(taps: Tensor, block: int) -> Tensor:
     return torch.stack(rows)
 
 
+def sums_within(taps: Tensor, size: int) -> Tensor:
+    """(size,): for every place on an axis, the sum of the taps that do not reach beyond it."""
+    reach = taps.shape[0] // 2
+    place = torch.arange(size, device=taps.device)
+    running = torch.nn.functional.pad(taps.double().cumsum(0), (1, 0))
+    first = (reach - place).clamp(min=0)
+    last = (size + reach - place).clamp(max=taps.shape[0])
+    return (running[last] - running[first]).to(taps)
+
+
 def spatial_taps(widths: Tensor, shape: Sequence[int], radius: float) -> tuple[Tensor, ...]:
     """Taps for every axis of a grid; widths (x, y) or (x, y, z), the shape slowest axis first."""
     pairs = zip(reversed(widths.unbind()), shape, strict=True)

@@ -1,0 +1,98 @@
+"""The fused mean field behind ``DenseCRF`` against the plain loop over single filters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.crf import fused as seam
+from napari_deepcrf.crf.mean_field import mean_field
+
+PARAMETERS = CRFParameters(w_spatial=2, theta_gamma=2.5, w_bilateral=4, theta_alpha=20)
+VARIANTS = {
+    "fast": {},
+    "accurate": {"quality": "accurate"},
+    "no self term": {"self_term": False},
+    "accurate, no self term": {"quality": "accurate", "self_term": False},
+    "diagonal": {"compatibility": "diagonal", "num_classes": 3},
+    "full": {"compatibility": "full", "num_classes": 3},
+    "full, no self term": {"compatibility": "full", "num_classes": 3, "self_term": False},
+    "after": {"normalization": "after"},
+    "before": {"normalization": "before"},
+    "none": {"normalization": "none"},
+}
+DIFFERENTIABLE = [name for name in VARIANTS if "accurate" not in name and "self" not in name]
+
+
+def inputs(height: int, width: int, labels: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(height)
+    noise = torch.rand(1, 3, height, width, generator=generator) * 255
+    image = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+    return 2 * torch.randn(1, labels, height, width, generator=generator), image
+
+
+def make(variant: str) -> DenseCRF:
+    crf = DenseCRF(PARAMETERS, iterations=3, backend="numba", **VARIANTS[variant])
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in crf.compatibility.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return crf
+
+
+@pytest.mark.parametrize("size", [(1, 9), (37, 23)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_marginals_equal_the_plain_loop(variant, size):
+    scores, image = inputs(*size)
+    with torch.no_grad():
+        (problem,) = make(variant).problems(scores, image)
+        fused = seam.fused_mean_field(problem, 3, keep_all=True)
+        assert fused is not None
+        torch.testing.assert_close(fused, mean_field(problem, 3), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", DIFFERENTIABLE)
+def test_gradients_of_all_parameters_equal_the_plain_loop(variant, monkeypatch):
+    scores, image = inputs(37, 23)
+    crf = make(variant)
+    leaves = [scores.requires_grad_(), *crf.parameters()]
+    loss = -crf(scores, image)[:, 1].log().mean()
+    own = torch.autograd.grad(loss, leaves)
+    monkeypatch.setattr("napari_deepcrf.crf.dense_crf.fused_mean_field", lambda *_, **__: None)
+    loss = -crf(scores, image)[:, 1].log().mean()
+    for found, expected in zip(own, torch.autograd.grad(loss, leaves), strict=True):
+        assert (found - expected).norm() <= 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize("variant", ["accurate", "no self term"])
+def test_gradients_the_fused_path_lacks_come_from_the_plain_loop(variant):
+    scores, image = inputs(11, 13)
+    crf = make(variant)
+    crf(scores.requires_grad_(), image).square().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in crf.parameters() if p.grad is not None)
+    assert scores.grad.abs().sum() > 0
+
+
+def test_the_last_marginals_are_those_of_the_trace():
+    scores, image = inputs(37, 23)
+    crf = make("fast")
+    with torch.no_grad():
+        assert torch.equal(crf(scores, image), crf.trace(scores, image)[-1])
+
+
+@pytest.mark.parametrize("variant", ["fast", "accurate"])
+def test_threads_change_nothing(variant):
+    scores, image = inputs(260, 257)  # two chunks of pixels
+    crf = make(variant)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                results.append(crf.trace(scores, image))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(results[0], other) for other in results[1:])
