@@ -20,8 +20,11 @@ def generic_positions(monkeypatch):
     the other, vertices of zero weight come and go: there, finite differences say nothing.
     """
     positions = dense_crf.positions
-    offset = torch.tensor([0.37, 0.61], dtype=torch.float64)
-    monkeypatch.setattr(dense_crf, "positions", lambda *args: positions(*args) + offset)
+
+    def shifted(shape, like):
+        return positions(shape, like) + like.new_tensor([0.37, 0.61])
+
+    monkeypatch.setattr(dense_crf, "positions", shifted)
 
 
 def gradcheck(crf, *, labels=3, shape=(5, 7), batch=2):
@@ -71,6 +74,7 @@ def test_gradcheck_of_options(quality, options):
     assert gradcheck(crf, batch=1)
 
 
+@pytest.mark.usefixtures("generic_positions")
 def test_float32_kernels_follow_the_reference(photo, smooth_scores):
     image, scores = photo(height=21, width=31), smooth_scores(5, 21, 31)
     target = torch.tensor(scores.argmax(0)).roll(2, 1)[None]
