@@ -114,6 +114,17 @@ def test_the_status_bar_tells_class_and_probability(open_app, photo):
     assert app.dock.readout.text() == ""
 
 
+def test_strokes_of_the_sample_can_be_learned_from(open_app):
+    app = open_app()
+    image, strokes = app.viewer.open_sample("napari-deepcrf", "cat_with_scribbles")
+    assert strokes.data.shape == image.data.shape[:2]
+    assert set(np.unique(strokes.data)) == {0, 1, 2}
+    app.dock.annotate_panel.layer_chosen.emit(strokes)
+    assert app.dock.annotating.layer is strokes
+    (pair,) = app.dock.annotating.pairs()
+    np.testing.assert_array_equal(pair.annotation, strokes.data)
+
+
 def test_commands_reach_the_dock(open_app, photo):
     from napari_deepcrf.plugin import commands
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.inference import Predictor
+from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.session import CRFSettings, ImageSource, ResultReady, ScoreSource, Session
 from napari_deepcrf.session.refiner import dense_crf
 
@@ -157,6 +158,21 @@ def test_convergent_inference_never_raises_the_divergence(session):
     session.divergence_changed.connect(curves.append)
     run(session, session.measure())
     assert (np.diff(curves[-1]) <= 1e-6).all()
+
+
+def test_a_learned_compatibility_is_used_until_potts_is_chosen(session, model, image):
+    crf = DenseCRF(model.crf.crf_parameters(), iterations=3, compatibility="full", num_classes=3)
+    values = torch.tensor([[1.0, 0.4, 0.0], [0.4, 0.7, -0.2], [0.0, -0.2, 1.3]])
+    crf.compatibility.load_state_dict({"values": values})
+    session.choose_model("full", DeepCRF(model.network, crf, model.class_names))
+    run(session, session.segment())
+    expected = Predictor(session.model, device="cpu").segment(image.read()).marginals
+    found = session.result.marginals.swapaxes(0, 1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    session.change_settings(compatibility="potts")
+    run(session, session.refine())
+    potts = Predictor(model, device="cpu").segment(image.read()).marginals
+    np.testing.assert_allclose(session.result.marginals.swapaxes(0, 1), potts, atol=2e-3)
 
 
 def test_scores_of_another_tool_are_refined(session, image):

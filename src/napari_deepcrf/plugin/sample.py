@@ -15,6 +15,30 @@ def cat() -> list[LayerData]:
     return _photo("chelsea")
 
 
+def cat_with_scribbles() -> list[LayerData]:
+    """The cat with a few strokes of ours on it: classes 1 (beside the cat) and 2 (the cat)."""
+    import numpy as np
+
+    photo = _photo("chelsea")
+    scribbles = np.zeros(photo[0][0].shape[:2], np.uint8)
+    for label, start, end in _STROKES:
+        for t in np.linspace(0, 1, 200):
+            row, column = (round(a + t * (b - a)) for a, b in zip(start, end, strict=True))
+            scribbles[row - 2 : row + 3, column - 2 : column + 3] = label
+    options = {"name": "chelsea [strokes]", "opacity": 0.7}
+    return [*photo, (scribbles, options, "labels")]
+
+
+_STROKES = (
+    (1, (12, 4), (70, 10)),
+    (1, (6, 380), (14, 445)),
+    (2, (60, 130), (60, 330)),
+    (2, (90, 240), (230, 270)),
+    (2, (150, 120), (240, 180)),
+)
+"""(label, (row, column) of the start, of the end)"""
+
+
 def astronaut() -> list[LayerData]:
     """Portrait of Eileen Collins, 512×512 RGB (public domain, by NASA)."""
     return _photo("astronaut")

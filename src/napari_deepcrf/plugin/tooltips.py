@@ -31,6 +31,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "exact: brute force, for small images.",
     "inference": "parallel: all pixels at once, the paper's. convergent: the KL falls at every "
     "update, slower.",
+    "compatibility": "How labels attract each other: as the model learned, or Potts: equal ones "
+    "only, all alike. The same for a model that did not learn it.",
     "learned": "Set widths and weights back to what the model was trained to.",
     "curve": "Top: KL divergence between the marginals and the CRF. Bottom: share of pixels "
     "that changed their label. Both flat means that more updates change nothing.",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.refiner import UnaryCache
+from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -83,6 +83,7 @@ def final_labels(image: Array, model: DeepCRF, device: str, settings: CRFSetting
         scores=predictor.unary(pixels),
         class_names=tuple(model.class_names),
         device=str(predictor.device),
+        compatibility=learned_compatibility(model),
     )
     *_, last = cache.trace(settings)
     return np.asarray(last.argmax(dim=0).cpu().numpy().astype(np.uint8))

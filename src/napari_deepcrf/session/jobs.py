@@ -18,8 +18,8 @@ from napari_deepcrf.session.events import (
     Progress,
     ResultReady,
 )
-from napari_deepcrf.session.refiner import UnaryCache
-from napari_deepcrf.session.results import Identity, ResultBuilder
+from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
+from napari_deepcrf.session.results import Identity, ResultBuilder, memory_needed
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -60,6 +60,7 @@ def segment_image(
         scores=scores,
         class_names=tuple(model.class_names),
         device=str(predictor.device),
+        compatibility=learned_compatibility(model),
     )
     yield from _mean_field(cache, identity, done=2, total=total)
 
@@ -107,8 +108,10 @@ def measure(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
 
 def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
     settings = identity.settings
+    classes, height, width = cache.scores.shape
+    megabytes = memory_needed(classes, settings.iterations, height, width) / 1e6
+    yield Progress(f"Building the lattices; the layers take {megabytes:.0f} MB", done, total)
     builder = ResultBuilder(cache.scores, settings.iterations)
-    yield Progress("Building the lattices", done, total)
     for t, marginals in enumerate(cache.trace(settings)):
         builder.add(marginals)
         yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_deepcrf.crf import DenseCRF
     from napari_deepcrf.crf.prepared import PreparedImages
+    from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
@@ -31,6 +32,8 @@ class UnaryCache:
     scores: Array
     class_names: tuple[str, ...]
     device: str = "cpu"
+    compatibility: Array | None = None
+    """What the model learned: (L, L), its diagonal (L,), or None for Potts."""
     _prepared: PreparedImages | None = field(default=None, repr=False)
 
     def adopt_lattices(self, other: UnaryCache) -> None:
@@ -73,21 +76,38 @@ class UnaryCache:
 
         image = torch.from_numpy(self.image).permute(2, 0, 1)[None].to(self.device)
         scores = torch.from_numpy(self.scores)[None].to(self.device)
-        crf = dense_crf(settings, channels=image.shape[1]).to(self.device)
+        learned = self.compatibility if settings.compatibility == "learned" else None
+        crf = dense_crf(settings, channels=image.shape[1], compatibility=learned).to(self.device)
         with torch.inference_mode():
             self._prepared = crf.prepare(image, previous=self._prepared)
         return crf, scores, image
 
 
-def dense_crf(settings: CRFSettings, *, channels: int) -> DenseCRF:
+def learned_compatibility(model: DeepCRF) -> Array | None:
+    """A copy of a model's label compatibility; None for Potts."""
+    values = model.crf.compatibility()
+    return None if values is None else values.detach().cpu().numpy().copy()
+
+
+def dense_crf(
+    settings: CRFSettings, *, channels: int, compatibility: Array | None = None
+) -> DenseCRF:
     """The module that runs mean field with these settings on images of so many channels."""
+    import torch
+
     from napari_deepcrf.crf import DenseCRF
 
-    return DenseCRF(
+    kind = "potts" if compatibility is None else "full" if compatibility.ndim == 2 else "diagonal"
+    crf = DenseCRF(
         settings.parameters,
         iterations=settings.iterations,
         normalization=settings.normalization,
         quality=settings.quality,
         inference=settings.inference,
         channels=channels,
+        compatibility=kind,
+        num_classes=None if compatibility is None else len(compatibility),
     )
+    if compatibility is not None:
+        crf.compatibility.load_state_dict({"values": torch.from_numpy(compatibility)})
+    return crf

@@ -9,6 +9,7 @@ from napari_deepcrf.crf import CRFParameters
 
 Quality = Literal["fast", "accurate", "exact"]
 Inference = Literal["parallel", "convergent"]
+Compatibility = Literal["learned", "potts"]
 
 MAX_ITERATIONS = 50
 
@@ -31,13 +32,19 @@ class CRFSettings:
     """Accuracy of the lattice: ``fast``, ``accurate`` (ring, two blurs) or ``exact`` (brute)."""
     inference: Inference = "parallel"
     """``parallel`` updates all pixels at once; ``convergent`` (CCCP) never raises the KL."""
+    compatibility: Compatibility = "learned"
+    """``potts``, or what the model ``learned`` of how labels go together, if it did."""
     normalization: str = "symmetric"
     """How kernels are normalised, as the model was trained."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MAX_ITERATIONS:
             raise ValueError(f"iterations: expected 1 to {MAX_ITERATIONS}, got {self.iterations}")
-        for name, choices in (("quality", get_args(Quality)), ("inference", get_args(Inference))):
+        for name, choices in (
+            ("quality", get_args(Quality)),
+            ("inference", get_args(Inference)),
+            ("compatibility", get_args(Compatibility)),
+        ):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

@@ -144,6 +144,10 @@ def _datasets(plan: TrainingPlan) -> tuple[SegmentationDataset, SegmentationData
             raise ValueError("annotations: expected a painted image, got none")
         own = AnnotatedImages(plan.pairs, plan.class_names)
         return own, own
+    if (plan.folder / "images").is_dir():
+        from napari_deepcrf.data.folder import FolderDataset
+
+        return FolderDataset(plan.folder), None
     from napari_deepcrf.data.voc import VOCDataset
 
     return VOCDataset(plan.folder, "train"), VOCDataset(plan.folder, "val")

@@ -55,9 +55,11 @@ class CRFPanel(QWidget):
         self.iterations.setKeyboardTracking(False)
         self.quality = _choices("fast", "accurate", "exact")
         self.inference = _choices("parallel", "convergent")
+        self.compatibility = _choices("learned", "potts")
         add_row(self._form, "Updates", self.iterations, "iterations")
         add_row(self._form, "Lattice", self.quality, "quality")
         add_row(self._form, "Inference", self.inference, "inference")
+        add_row(self._form, "Labels", self.compatibility, "compatibility")
         self.learned = button("Back to learned", "learned")
         self._form.addRow(row(self.learned))
         self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=90)
@@ -87,7 +89,9 @@ class CRFPanel(QWidget):
             QSignalBlocker(self.iterations),
             QSignalBlocker(self.quality),
             QSignalBlocker(self.inference),
+            QSignalBlocker(self.compatibility),
         ):
+            self.compatibility.setCurrentText(settings.compatibility)
             self.iterations.setValue(settings.iterations)
             self.quality.setCurrentText(settings.quality)
             self.inference.setCurrentText(settings.inference)
@@ -127,12 +131,9 @@ class CRFPanel(QWidget):
 
     def _connect(self) -> None:
         self.iterations.valueChanged.connect(lambda v: self.changed.emit({"iterations": v}))
-        self.quality.activated.connect(
-            lambda: self.changed.emit({"quality": self.quality.currentText()})
-        )
-        self.inference.activated.connect(
-            lambda: self.changed.emit({"inference": self.inference.currentText()})
-        )
+        for name in ("quality", "inference", "compatibility"):
+            box: QComboBox = getattr(self, name)
+            box.activated.connect(lambda _i, n=name, b=box: self.changed.emit({n: b.currentText()}))
         self.independent.toggled.connect(self._on_independent)
         self.learned.clicked.connect(self.back_to_learned)
 
