@@ -43,6 +43,19 @@ def test_gradients_reach_the_first_layer_through_the_enlargement():
     assert network.backbone.features.conv1_1.conv.weight.grad.abs().sum() > 0
 
 
+def test_the_scores_of_several_scales_are_averaged():
+    torch.manual_seed(0)
+    backbone = VGG16(3, width=0.06, head="smallfov").eval()
+    image = torch.rand(1, 3, 51, 64) * 255
+    with torch.inference_mode():
+        large = UnaryNetwork(backbone, input_size=64)(image)
+        small = UnaryNetwork(backbone, input_size=48)(image)
+        both = UnaryNetwork(backbone, input_size=64, scales=(1.0, 0.75))(image)
+    torch.testing.assert_close(both, (large + small) / 2)
+    with pytest.raises(ValueError, match="scales: expected positive numbers"):
+        UnaryNetwork(backbone, scales=(1.0, 0.0))
+
+
 def test_folding_changes_nothing_but_the_layers():
     torch.manual_seed(0)
     network = UnaryNetwork(VGG16(4, width=0.06, head="smallfov", batch_norm=True), input_size=48)

@@ -86,6 +86,7 @@ class DeepCRF(nn.Module):
             "network": {
                 **self.network.backbone.configuration(),
                 "input_size": self.network.input_size,
+                "scales": list(self.network.scales),
             },
             "crf": crf_configuration(self.crf),
         }
@@ -109,9 +110,9 @@ def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
         )
     try:
         network = dict(config["network"])
-        input_size = network.pop("input_size")
+        settings = {name: network.pop(name) for name in ("input_size", "scales")}
         return DeepCRF(
-            UnaryNetwork(VGG16(**network), input_size=input_size),
+            UnaryNetwork(VGG16(**network), **settings),
             build_crf(config["crf"]),
             tuple(config["class_names"]),
         )

@@ -8,6 +8,7 @@ score map.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -183,17 +184,25 @@ class UnaryNetwork(nn.Module):
     The image is reduced so that its longer side has ``input_size`` pixels, scored, and the
     score map is enlarged bilinearly to the original H × W, all inside the network, so that a
     loss at the original resolution back-propagates through it.
+
+    ``scales`` are multiples of ``input_size``; with more than one, the mean of the enlarged score
+    maps is the score, which is steadier over the sizes of objects.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: VGG16, *, input_size: int = 306) -> None:
+    def __init__(
+        self, backbone: VGG16, *, input_size: int = 306, scales: Sequence[float] = (1.0,)
+    ) -> None:
         super().__init__()
         if input_size < 8:
             raise ValueError(f"input_size: expected at least 8 pixels, got {input_size}")
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales: expected positive numbers, got {tuple(scales)}")
         self.backbone = backbone
         self.input_size = input_size
+        self.scales = tuple(scales)
         self.register_buffer("mean", torch.tensor(_RGB_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_RGB_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -202,23 +211,27 @@ class UnaryNetwork(nn.Module):
         scores: Tensor = self.backbone((image - self.mean) / self.std)
         return scores
 
-    def network_scale(self, height: int, width: int) -> tuple[int, int]:
+    def network_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """Height and width to which an H × W image is reduced (or enlarged) for the network."""
-        factor = self.input_size / max(height, width)
+        factor = scale * self.input_size / max(height, width)
         return max(8, round(height * factor)), max(8, round(width * factor))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) images in 0–255 → (B, L, H, W) scores."""
         height, width = image.shape[-2:]
-        small = F.interpolate(
-            image,
-            size=self.network_scale(height, width),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        scores = self.coarse(small).to(image.dtype)  # half precision, if any, ends here
-        return F.interpolate(scores, size=(height, width), mode="bilinear", align_corners=False)
+        total = torch.zeros((), device=image.device)
+        for scale in self.scales:
+            small = F.interpolate(
+                image,
+                size=self.network_size(height, width, scale),
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )
+            total = total + F.interpolate(
+                self.coarse(small), size=(height, width), mode="bilinear", align_corners=False
+            )
+        return total / len(self.scales)
 
 
 def fold_batch_norm(network: UnaryNetwork) -> UnaryNetwork:
@@ -241,5 +254,5 @@ def fold_batch_norm(network: UnaryNetwork) -> UnaryNetwork:
         )
         plain.get_submodule(f"features.{name}.conv").load_state_dict(folded.state_dict())
     plain.score.load_state_dict(backbone.score.state_dict())
-    result = UnaryNetwork(plain, input_size=network.input_size)
+    result = UnaryNetwork(plain, input_size=network.input_size, scales=network.scales)
     return result.to(next(network.parameters()).device).train(network.training)

@@ -181,7 +181,9 @@ def start_model(
     same_classes = given.class_names == class_names
     if same_classes:
         backbone.score.load_state_dict(old.score.state_dict())
-    network = UnaryNetwork(backbone, input_size=given.network.input_size)
+    network = UnaryNetwork(
+        backbone, input_size=given.network.input_size, scales=given.network.scales
+    )
     crf = deepcopy(given.crf) if same_classes else DenseCRF(config.crf)
     return DeepCRF(network, crf, class_names)
 
