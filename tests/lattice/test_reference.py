@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from napari_deepcrf.lattice import Lattice, barycentric_weights, filter_on, permutohedral_filter
+from napari_deepcrf.lattice import (
+    Lattice,
+    barycentric_weights,
+    filter_on,
+    permutohedral_filter,
+    torch_ops,
+)
 from napari_deepcrf.lattice import filter as filter_module
 from napari_deepcrf.lattice.embedding import elevate, elevate_transposed, simplex
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
@@ -99,6 +105,14 @@ def test_diagonal_is_that_of_a_complete_lattice(random, dim, passes):
 def test_alpha_of_one_pass_is_that_of_adams(random):
     for dim in (1, 2, 5):
         assert Lattice.build(random(4, dim)).alpha == pytest.approx(1 / (1 + 2**-dim))
+
+
+def test_splat_without_segmented_sums(random):
+    lattice = Lattice.build(random(33, 3))
+    values = random(33, 5, seed=1)
+    torch.testing.assert_close(
+        torch_ops.splat_in_any_order(lattice, values), torch_ops.splat(lattice, values)
+    )
 
 
 def test_weights_function_returns_the_lattices_own(random):

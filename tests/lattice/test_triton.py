@@ -43,7 +43,7 @@ def test_benchmark_without_a_gpu_says_so():
 
 
 def test_kernels_in_the_interpreter():
-    run(SUITE, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    run([*SUITE, str(HERE / "test_contract.py")], TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
 
 
 def test_kernels_compile_for_ampere_and_hopper(tmp_path):

@@ -45,13 +45,23 @@ def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
 
 
 def splat(lattice: Lattice, values: Tensor) -> Tensor:
-    """(N, C) -> (M, C), a segmented sum in a fixed order: deterministic on every device."""
+    """(N, C) -> (M, C), a segmented sum in a fixed order: the same in every run."""
+    if values.device.type == "mps":  # where PyTorch has no segmented sum
+        return splat_in_any_order(lattice, values)
     entry = lattice.entry.long()
     point = entry // (lattice.dim + 1)
     weighted = lattice.weight.flatten()[entry, None] * values[point]
     return torch.segment_reduce(
         weighted, "sum", offsets=lattice.row_start.long(), axis=0, unsafe=True
     )
+
+
+def splat_in_any_order(lattice: Lattice, values: Tensor) -> Tensor:
+    """(N, C) -> (M, C), added up as the device pleases."""
+    z = values.new_zeros(lattice.num_vertices, values.shape[1])
+    for k in range(lattice.dim + 1):
+        z.index_add_(0, lattice.vertex[:, k].long(), lattice.weight[:, k, None] * values)
+    return z
 
 
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
