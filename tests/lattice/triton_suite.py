@@ -7,7 +7,9 @@ assert their indices in the interpreter; uninitialised memory is poisoned with N
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,13 @@ from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.mean_field import mean_field as plain_mean_field
-from napari_deepcrf.lattice import Lattice, permutohedral_filter, torch_ops, triton_gpu
+from napari_deepcrf.lattice import (
+    Lattice,
+    permutohedral_filter,
+    torch_ops,
+    triton_gpu,
+    triton_graph,
+)
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
 from napari_deepcrf.lattice.triton_buffers import MeanFieldBuffers
 from napari_deepcrf.lattice.triton_build import PIECE, owned
@@ -375,10 +383,42 @@ def test_dense_crf_agrees_with_the_reference(options):
         torch.testing.assert_close(own[name], expected, **close, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="plays the CUDA graph that a GPU has")
+def test_graphs_are_captured_for_repeated_sizes_and_reused(monkeypatch):
+    class Graph:
+        def replay(self) -> None:
+            graph = triton_graph._latest[DEVICE]
+            graph._marginals.copy_(graph._launch())
+
+    captured = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(
+        torch.cuda, "graph", lambda graph, **_: captured.append(graph) or nullcontext()
+    )
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda: None))
+    stream = SimpleNamespace(wait_event=lambda event: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    triton_graph.release_graphs()
+    steps = [(1.0, 1, 0), (1.0, 1, 1), (1.0, 1, 1), (0.9, 1, 1), (1.0, 0, 1), (1.0, 0, 2)]
+    for scale, iterations, captures in steps:
+        lattices = [owned(Lattice.build(features_of(5, 1) * scale, backend="triton"))]
+        inputs = mean_field_inputs(list(lattices))
+        ((_, splat_weight, slice_weight),) = folded(list(lattices), inputs)
+        numbers = potentials(inputs["scores"], splat_weight.T, slice_weight.T, None, None)
+        with torch.inference_mode():
+            result = triton_graph.replay(lattices, numbers, iterations, keep_all=False)
+        direct, _ = run_forward(
+            join(lattices), numbers, iterations, keep_marginals=False, keep_blurred=False
+        )
+        assert torch.equal(result, direct)
+        assert len(captured) == captures
+    assert len(triton_graph._latest) == 1
+    triton_graph.release_graphs()
+    assert not triton_graph._latest
+
+
 @pytest.mark.skipif(INTERPRETED, reason="CUDA graphs need a GPU")
 def test_graph_replays_what_a_direct_run_gives():
-    from napari_deepcrf.lattice import triton_graph
-
     triton_graph.release_graphs()
     keep = {"keep_marginals": True, "keep_blurred": False}
     for scale in (1.0, 1.0, 0.97, 1.02, 0.5):
