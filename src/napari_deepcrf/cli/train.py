@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_deepcrf.cli.options import Data, Device, Json, progress_bar
+from napari_deepcrf.cli.options import Device, Json, progress_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from napari_deepcrf.data.samples import SegmentationDataset
     from napari_deepcrf.training.events import Event
 
 Split = Annotated[str, typer.Option(help="A list in ImageSets/Segmentation.")]
 
 
 def train(
-    data: Data,
+    data: Annotated[Path, typer.Option(help="A VOC folder, or a folder of image/label pairs.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that lies there is resumed.")],
     config: Annotated[str, typer.Option(help="paper, compact or scribbles.")] = "compact",
     split: Split = "train_aug",
@@ -31,19 +32,22 @@ def train(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train on a VOC folder: the network alone first, then network and CRF jointly.
+    """Train the network alone first, then network and CRF jointly.
+
+    DATA is a VOC folder, or one with images/NAME.* and labels/NAME.png, in which 0 is unlabelled
+    and k + 1 stands for class k; all of those are trained on, without validation.
 
     The best model so far is OUT/model.safetensors, whether the run ends or is interrupted with
     Ctrl+C. The same command again goes on where it stopped. --json prints an event a line.
     """
-    from napari_deepcrf.data.voc import VOCDataset
     from napari_deepcrf.training import TrainingRun
     from napari_deepcrf.training.events import StepDone
 
+    training, validation = _datasets(data, split, val_split)
     run = TrainingRun(
         config,
-        VOCDataset(data, split),
-        validation=VOCDataset(data, val_split),
+        training,
+        validation=validation,
         init=init,
         folder=out,
         cache=out / "cache",
@@ -60,6 +64,17 @@ def train(
                 print(_describe(event))
     if not as_json:
         print(out / "model.safetensors")
+
+
+def _datasets(
+    data: Path, split: str, val_split: str
+) -> "tuple[SegmentationDataset, SegmentationDataset | None]":
+    from napari_deepcrf.data.folder import FolderDataset
+    from napari_deepcrf.data.voc import VOCDataset
+
+    if (data / "images").is_dir():
+        return FolderDataset(data), None
+    return VOCDataset(data, split), VOCDataset(data, val_split)
 
 
 def _show_progress(event: "Event", progress: "Progress", tasks: "dict[str, TaskID]") -> None:

@@ -1,0 +1,98 @@
+"""`napari-deepcrf train` and `evaluate`: a short run on files, its progress and its outcome."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_deepcrf.data.image_files import write_labels
+from napari_deepcrf.training import config as configurations
+from napari_deepcrf.training import run as runs
+
+
+@pytest.fixture
+def short_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe `compact`, with a narrow network and two steps a stage."""
+    compact = configurations.named_config("compact")
+    assert compact.unary is not None
+    assert compact.joint is not None
+    network = replace(compact.network, width=0.06, input_size=32)
+    short = {"iterations": 2, "batch_size": 2, "copy_size": 32, "validate_every": 2, "decay": 0}
+    augmentation = replace(compact.unary.augmentation, crop=25)
+    unary = replace(compact.unary, **short, warmup=0, workers=0, augmentation=augmentation)
+    recipe = replace(
+        compact, network=network, unary=unary, joint=replace(compact.joint, **short, warmup=0)
+    )
+    monkeypatch.setattr(runs, "named_config", lambda name: recipe)
+
+
+def write_photo(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (27, 33, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_truth(path: Path, labels: tuple[int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = np.full((27, 33), labels[0])
+    halves[:, 16:] = labels[1]
+    write_labels(path, halves)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    root = tmp_path / "VOC2012"
+    for number in range(3):
+        write_photo(root / f"JPEGImages/{number}.jpg", number)
+        write_truth(root / f"SegmentationClass/{number}.png", (0, 8))
+    lists = root / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train_aug.txt").write_text("0\n1\n")
+    (lists / "val.txt").write_text("2\n")
+    return root
+
+
+@pytest.mark.usefixtures("short_recipe")
+def test_a_voc_folder_is_trained_on_and_the_model_evaluates(command, voc: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    result = command("train", "--data", voc, "--out", run, "--json")
+    assert (result.exit_code, result.err) == (0, "")
+    events = [json.loads(line) for line in result.out.splitlines()]
+    losses = [e["loss"] for e in events if e["event"] == "StepDone"]
+    assert len(losses) == 4
+    assert np.isfinite(losses).all()
+
+    again = command("train", "--data", voc, "--out", run, "--json")
+    resumed = [json.loads(line)["event"] for line in again.out.splitlines()]
+    assert "StepDone" not in resumed
+
+    result = command("evaluate", "--data", voc, "--model", run / "model.safetensors", "--json")
+    figures = json.loads(result.out)
+    assert figures["images"] == 1
+    assert 0 <= figures["joint"]["mean"] <= 1
+
+
+@pytest.mark.usefixtures("short_recipe")
+def test_a_folder_of_pairs_is_trained_on(command, tmp_path: Path):
+    for number in range(2):
+        write_photo(tmp_path / f"data/images/{number}.png", number)
+        write_truth(tmp_path / f"data/labels/{number}.png", (1, 2))
+    result = command("train", "--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert (result.exit_code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == str(tmp_path / "run/model.safetensors")
+    assert (tmp_path / "run/model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("short_recipe")
+def test_every_missing_file_is_named_before_training(command, voc: Path, tmp_path: Path):
+    for number in range(2):
+        (voc / f"SegmentationClass/{number}.png").unlink()
+    result = command("train", "--data", voc, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert "SegmentationClass/0.png" in result.err
+    assert "SegmentationClass/1.png" in result.err
+    assert not (tmp_path / "run").exists()
