@@ -90,7 +90,7 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(network.mean.device)
         small = F.interpolate(
             tensor,
-            size=network.network_scale(*pixels.shape[:2]),
+            size=network.network_size(*pixels.shape[:2]),
             mode="bilinear",
             align_corners=False,
             antialias=True,
