@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_passes import (
     MESSAGE,
-    TILE,
     Part,
     clear_sums,
     copy_tile,
@@ -23,6 +22,7 @@ from napari_deepcrf.lattice.numba_passes import (
     slice_tile,
     softmax_tile,
     splat_tile,
+    tile_size,
     write_tile,
 )
 from napari_deepcrf.lattice.numba_simd import (
@@ -76,12 +76,13 @@ def backward_pass(
     of the messages. Adds to the gradients of the scores (N, P) and of every part.
     """
     lanes = padded(width)
-    marginals = np.empty((TILE, lanes), np.float32)
-    tile = np.empty((TILE, lanes), np.float32)
+    size = tile_size(width)
+    marginals = np.empty((size, lanes), np.float32)
+    tile = np.empty((size, lanes), np.float32)
     for pair in literal_unroll(parts):
         clear_sums(width, slots, pair[0].rows)
-    for first in range(begin, end, TILE):
-        count = min(TILE, end - first)
+    for first in range(begin, end, size):
+        count = min(size, end - first)
         copy_tile(width, logits, marginals, first, count)
         if has_message:
             for pair in literal_unroll(parts):
@@ -194,8 +195,9 @@ def dot_tile(
 @njit(nogil=True, cache=True)
 def write_planes(width: Width, pixels: FloatArray, out: FloatArray, begin: int, end: int) -> None:
     """Pixels begin..end of (N, P) to planes (L, N)."""
-    for first in range(begin, end, TILE):
-        count = min(TILE, end - first)
+    size = tile_size(width)
+    for first in range(begin, end, size):
+        count = min(size, end - first)
         write_tile(width, pixels[first : first + count], out, first, count)
 
 

@@ -18,14 +18,17 @@ EMPTY = np.int64(-1)
 FIRST_SLOTS = 1 << 14
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
 def bounds(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The least and the largest of each feature (N, d)."""
     lowest, highest = features[0].copy(), features[0].copy()
-    for i in range(features.shape[0]):
-        for j in range(features.shape[1]):
-            lowest[j] = min(lowest[j], features[i, j])
-            highest[j] = max(highest[j], features[i, j])
+    for j in range(features.shape[1]):
+        low = high = features[0, j]
+        for i in range(features.shape[0]):
+            x = features[i, j]
+            low = x if x < low else low
+            high = x if x > high else high
+        lowest[j], highest[j] = low, high
     return lowest, highest
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import literal_unroll, njit
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_simd import (
@@ -34,7 +35,6 @@ from napari_deepcrf.lattice.numba_simd import (
     transpose_block,
 )
 
-TILE = 64
 NOTHING = np.float32(-1e30)
 LOWEST = np.float32(-100)
 """Logits are cut so far below the largest, so that no marginal becomes denormal (slow)."""
@@ -44,6 +44,16 @@ ONE = np.float32(1)
 
 FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
+
+
+@register_jitable
+def tile_size(width: Width) -> int:
+    """Pixels in a tile, about 100 KB: few enough for the L2 cache.
+
+    Smaller tiles were slower: slice and splat each read rows of their own, and taking turns often
+    throws out what the other will need.
+    """
+    return max(64, min(1024, 24576 // padded(width)))
 
 
 class Part(NamedTuple):
@@ -227,11 +237,12 @@ def start_pass(
 
     The marginals are also written to ``image`` and ``out`` (L, N), unless their N is 0.
     """
-    tile = np.empty((TILE, padded(width)), np.float32)
+    size = tile_size(width)
+    tile = np.empty((size, padded(width)), np.float32)
     for part in literal_unroll(parts):
         clear_sums(width, slots, part.rows)
-    for first in range(begin, end, TILE):
-        count = min(TILE, end - first)
+    for first in range(begin, end, size):
+        count = min(size, end - first)
         read_tile(width, scores, NOTHING, tile, first, count)
         keep_logits(width, tile, logits, first, count)
         softmax_tile(width, tile, count)
@@ -258,11 +269,12 @@ def update_pass(
     The marginals are also written to ``image`` and ``out`` (L, N), unless their N is 0; the last
     update splats nothing.
     """
-    tile = np.empty((TILE, padded(width)), np.float32)
+    size = tile_size(width)
+    tile = np.empty((size, padded(width)), np.float32)
     for part in literal_unroll(parts):
         clear_sums(width, slots, part.rows)
-    for first in range(begin, end, TILE):
-        count = min(TILE, end - first)
+    for first in range(begin, end, size):
+        count = min(size, end - first)
         copy_tile(width, logits, tile, first, count)
         for part in literal_unroll(parts):
             slice_tile(width, slots, part, part.after, LOG2_E, MESSAGE, tile, first, count)
