@@ -25,6 +25,10 @@ def main(folder: Path) -> None:
     demo.wait_for_result(dock)
     paint(dock)
     fill_curves(dock.train_panel)
+    dock.tools_panel.minimum.setValue(50)
+    dock.tools_panel.objects.click()
+    wait(lambda: dock.tools_panel.table.rowCount() > 0)
+    viewer.layers.remove(viewer.layers["chelsea [cat objects]"])
     for theme in ("dark", "light"):
         viewer.theme = theme
         for index, name in enumerate(PANELS):

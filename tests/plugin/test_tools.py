@@ -54,6 +54,15 @@ def test_objects_have_a_table(open_app, photo, wait_until):
     ]
     assert layer.features["area"].sum() == (layer.data > 0).sum()
     np.testing.assert_allclose(layer.scale, (2, 3))
+    table = app.dock.tools_panel.table
+    assert table.rowCount() == len(layer.features)
+    assert table.item(0, 1).text() == str(layer.features["area"][0])
+    table.cellClicked.emit(0, 0)
+    assert layer.selected_label == 1
+    rows, columns = np.nonzero(layer.data == 1)
+    np.testing.assert_allclose(
+        app.viewer.scene.camera.center[1:], (2 * rows.mean(), 3 * columns.mean()), rtol=1e-6
+    )
 
 
 def test_a_stack_is_segmented_as_a_whole(open_app, photo, wait_until):

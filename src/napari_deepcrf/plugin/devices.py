@@ -50,7 +50,7 @@ def warm_up() -> Iterator[Event]:
     if best.type == "cuda":
         note = triton_problem()
     else:
-        note = "No CUDA GPU: large images and training take longer."
+        note = "No CUDA GPU found: training is slow."
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
 
 

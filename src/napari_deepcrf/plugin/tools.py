@@ -52,9 +52,11 @@ class Tools(QObject):
         self._choice, self._panel = choice, panel
         self._source: object = None
         self._place: tuple[Image, Plane] | None = None
+        self._objects: Labels | None = None
         self._batch: tuple[Image, np.ndarray] | None = None
         panel.source_chosen.connect(self._on_source)
         panel.objects_clicked.connect(self.make_objects)
+        panel.object_picked.connect(self._go_to)
         panel.batch_stack.connect(self.segment_stack)
         panel.batch_folder.connect(self._choose_folder)
         session.result_changed.connect(self._on_result)
@@ -139,6 +141,19 @@ class Tools(QObject):
             **plane.placement.layer_kwargs(),
         )
         self._viewer.add_layer(layer)
+        self._objects = layer
+        self._panel.show_objects(objects.table)
+
+    def _go_to(self, number: int) -> None:
+        """Select an object in its layer and centre the view on it."""
+        layer = self._objects
+        if layer is None or layer not in self._viewer.layers:
+            return
+        layer.selected_label = number
+        position = np.argwhere(np.asarray(layer.data) == number).mean(axis=0)
+        world = np.asarray(layer.data_to_world(position))
+        scene = getattr(self._viewer, "scene", self._viewer)  # where napari 0.9 keeps the camera
+        scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
 
     # ---- batches -----------------------------------------------------------------------
 

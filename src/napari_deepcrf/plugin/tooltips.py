@@ -65,6 +65,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "confidence": "How far the labels layer is trusted: the probability of the given label.",
     "objects": "Turn one class of the result into numbered objects with a table of features.",
     "object_class": "The class whose connected regions become objects.",
+    "table": "Number, area in pixels, mean probability of the class, and mean entropy of the "
+    "marginals along the border. Click a row to go to the object.",
     "minimum": "Regions with fewer pixels are left out.",
     "batch": "Segment every plane of the stack, or every image of a folder, with the same model "
     "and CRF settings.",

@@ -62,8 +62,8 @@ class CRFPanel(QWidget):
         add_row(self._form, "Labels", self.compatibility, "compatibility")
         self.learned = button("Back to learned", "learned")
         self._form.addRow(row(self.learned))
-        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=90)
-        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=110)
+        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=76)
+        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=108)
         for plot in (self.divergence, self.changes):
             plot.setToolTip(TOOLTIPS["curve"])
             outer.addWidget(plot)

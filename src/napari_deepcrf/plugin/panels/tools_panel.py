@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QDoubleSpinBox, QGroupBox, QSpinBox, QVBoxLayout, QWidget
+import numpy as np
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGroupBox,
+    QHeaderView,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
 from napari_deepcrf.plugin.panels.view_panel import swatch
@@ -13,6 +25,13 @@ from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 
 MODEL = "The model"
+COLUMNS = {
+    "index": "#",
+    "area": "area",
+    "mean_probability": "prob.",
+    "boundary_entropy": "entropy",
+}
+TABLE_HEIGHT = 150
 
 
 class ToolsPanel(QWidget):
@@ -20,6 +39,7 @@ class ToolsPanel(QWidget):
 
     source_chosen = Signal(object, float)  # a layer or None for the model; confidence
     objects_clicked = Signal(int, int)  # class index, least size in pixels
+    object_picked = Signal(int)
     batch_stack = Signal()
     batch_folder = Signal()
 
@@ -51,6 +71,8 @@ class ToolsPanel(QWidget):
         add_row(objects, "Class", self.object_class, "object_class")
         add_row(objects, "Least size", self.minimum, "minimum")
         objects.addRow(self.objects)
+        self.table = _table()
+        objects.addRow(self.table)
         batch = self._group(outer, "Batch, same model and settings")
         batch.addRow(row(self.stack, self.folder))
         outer.addStretch(1)
@@ -61,11 +83,12 @@ class ToolsPanel(QWidget):
                 self.object_class.currentIndex(), self.minimum.value()
             )
         )
+        self.table.cellClicked.connect(self._on_row)
         self.stack.clicked.connect(self.batch_stack)
         self.folder.clicked.connect(self.batch_folder)
         self.set_sources((), (), None)
 
-    def _group(self, outer: QVBoxLayout, title: str):  # type: ignore[no-untyped-def]
+    def _group(self, outer: QVBoxLayout, title: str) -> QFormLayout:
         box = QGroupBox(title)
         outer.addWidget(box)
         return form(box)
@@ -92,8 +115,47 @@ class ToolsPanel(QWidget):
         self.objects.setEnabled(bool(names))
         self.objects.setToolTip(TOOLTIPS["objects"])
 
+    def show_objects(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Fill the table with one row an object; clicking a row emits its number."""
+        names = tuple(COLUMNS)
+        self.table.setSortingEnabled(False)
+        self.table.setRowCount(len(columns["index"]))
+        for row_number, values in enumerate(zip(*(columns[n] for n in names), strict=True)):
+            for column, value in enumerate(values):
+                item = QTableWidgetItem()
+                item.setData(Qt.ItemDataRole.DisplayRole, round(float(value), 3))
+                self.table.setItem(row_number, column, item)
+        self.table.setSortingEnabled(True)
+        self.table.setVisible(True)
+
+    def _on_row(self, row_number: int, _column: int) -> None:
+        item = self.table.item(row_number, 0)
+        if item is not None:
+            self.object_picked.emit(int(item.data(Qt.ItemDataRole.DisplayRole)))
+
     def _emit_source(self) -> None:
         index = self.source.currentIndex()
         self.confidence.setEnabled(index > 0)
         layer = self._layers[index - 1] if index > 0 else None
         self.source_chosen.emit(layer, self.confidence.value())
+
+
+def _table() -> QTableWidget:
+    """An empty, sortable table that fits the dock's width; hidden until it is filled."""
+    table = QTableWidget(0, len(COLUMNS))
+    table.setHorizontalHeaderLabels(list(COLUMNS.values()))
+    table.setFixedHeight(TABLE_HEIGHT)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setToolTip(TOOLTIPS["table"])
+    for header, mode in (
+        (table.horizontalHeader(), QHeaderView.ResizeMode.Stretch),
+        (table.verticalHeader(), QHeaderView.ResizeMode.ResizeToContents),
+    ):
+        if header is not None:
+            header.setSectionResizeMode(mode)
+    vertical = table.verticalHeader()
+    if vertical is not None:
+        vertical.hide()
+    table.hide()
+    return table
