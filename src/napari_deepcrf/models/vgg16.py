@@ -228,8 +228,9 @@ class UnaryNetwork(nn.Module):
                 align_corners=False,
                 antialias=True,
             )
+            scores = self.coarse(small).to(image.dtype)  # half precision, if any, ends here
             total = total + F.interpolate(
-                self.coarse(small), size=(height, width), mode="bilinear", align_corners=False
+                scores, size=(height, width), mode="bilinear", align_corners=False
             )
         return total / len(self.scales)
 
