@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -30,6 +30,7 @@ def run_all(tasks: Iterable[Callable[[], None]]) -> None:
 
     futures = [_pool().submit(work) for _ in range(helpers)]
     work()
-    wait(futures)
     for future in futures:
-        future.result()
+        # A helper that has not begun has nothing left to do; its thread may be busy elsewhere.
+        if not future.cancel():
+            future.result()
