@@ -23,12 +23,11 @@ from napari_deepcrf.lattice.numba_passes import (
     MESSAGE,
     Image,
     Part,
-    gather_rows,
     start_pass,
     update_pass,
 )
 from napari_deepcrf.lattice.numba_pool import run_all
-from napari_deepcrf.lattice.numba_rows import LatticeBuffers, blur_tasks
+from napari_deepcrf.lattice.numba_rows import LatticeBuffers, blur_tasks, gather_rows
 from napari_deepcrf.lattice.numba_simd import (
     Width,
     aligned_empty,

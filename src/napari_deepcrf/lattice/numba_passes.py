@@ -1,4 +1,4 @@
-"""Compiled passes of the fused mean field: over the pixels of a chunk, over lattice vertices.
+"""Compiled passes of the fused mean field over the pixels of a chunk.
 
 One pass over the pixels slices the messages of one update, takes the softmax and splats the
 marginals of the next, a tile at a time, so that marginals do not leave the cache. Inside, pixels
@@ -19,7 +19,6 @@ from napari_deepcrf.lattice.numba_simd import (
     BLOCK,
     LOG2_E,
     Width,
-    add,
     exp2,
     fill,
     fma,
@@ -32,12 +31,13 @@ from napari_deepcrf.lattice.numba_simd import (
     store,
     subtract,
     total,
-    transpose_block,
 )
+from napari_deepcrf.lattice.numba_transpose import transpose_block
 
 NOTHING = np.float32(-1e30)
 LOWEST = np.float32(-100)
 """Logits are cut so far below the largest, so that no marginal becomes denormal (slow)."""
+
 MESSAGE = 0
 """The slot of the messages, the blurred sums."""
 ONE = np.float32(1)
@@ -284,73 +284,3 @@ def update_pass(
         if not last:
             for part in literal_unroll(parts):
                 splat_tile(width, slots, part, part.before, tile, first, count)
-
-
-@njit(nogil=True, cache=True)
-def gather_rows(
-    width: Width,
-    vertex: Int32Array,
-    z: FloatArray,
-    mixing: FloatArray,
-    rows: FloatArray,
-    slot: int,
-) -> None:
-    """A slot of rows (R, slots, P) from z (M, P) at ``vertex`` (R,), times ``mixing`` (P, P).
-
-    An empty ``mixing`` stands for the identity.
-    """
-    lanes = padded(width)
-    stride = rows.shape[1] * lanes
-    mixed = mixing.shape[0]
-    for r in range(vertex.shape[0]):
-        v = np.int64(vertex[r])
-        x = load(width, z, v * lanes)
-        if mixed > 0:
-            x = fill(width, 0)
-            for c in range(mixed):
-                x = fma(fill(width, z[v, c]), load(width, mixing, c * lanes), x)
-        store(rows, r * stride + slot * lanes, x)
-
-
-@njit(nogil=True, cache=True)
-def sum_rows(
-    width: Width,
-    first_row: Int32Array,
-    entry: Int32Array,
-    rows: FloatArray,
-    z: FloatArray,
-    lane: int,
-) -> None:
-    """Set z[v] = Σ of the sums of v's rows, for the lanes of ``width`` from ``lane`` on.
-
-    ``first_row`` (M+1,) and ``entry`` (R,) group rows (R, slots, P) by vertex; z is (M+1, P).
-    """
-    stride = z.shape[1]
-    slots = rows.shape[1]
-    for v in range(first_row.shape[0] - 1):
-        x = fill(width, 0)
-        for e in range(first_row[v], first_row[v + 1]):
-            x = add(x, load(width, rows, ((entry[e] + 1) * slots - 1) * stride + lane))
-        store(z, v * stride + lane, x)
-
-
-@njit(nogil=True, cache=True)
-def blur_axis(
-    width: Width,
-    neighbours: Int32Array,
-    tap: Any,
-    z: FloatArray,
-    out: FloatArray,
-    lane: int,
-) -> None:
-    """Set out = z + tap (left + right) along one axis, for the lanes of ``width`` from ``lane`` on.
-
-    ``neighbours`` is (M, 2), z is (M+1, P) with a last row of zeros.
-    """
-    stride = z.shape[1]
-    side = fill(width, tap)
-    for v in range(neighbours.shape[0]):
-        left = load(width, z, np.int64(neighbours[v, 0]) * stride + lane)
-        right = load(width, z, np.int64(neighbours[v, 1]) * stride + lane)
-        at = v * stride + lane
-        store(out, at, fma(side, add(left, right), load(width, z, at)))

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_lattice import NumbaLattice
-from napari_deepcrf.lattice.numba_passes import blur_axis, sum_rows
-from napari_deepcrf.lattice.numba_simd import BLOCK, Width, aligned_empty, width_for
+from napari_deepcrf.lattice.numba_simd import (
+    BLOCK,
+    Width,
+    add,
+    aligned_empty,
+    fill,
+    fma,
+    load,
+    padded,
+    store,
+    width_for,
+)
 
 FloatArray = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,3 +82,73 @@ def _blur_lanes(
     for axis in order:
         blur_axis(width, lattice.neighbours[axis].numpy(), tap, source, out, lane)
         source, out = out, source
+
+
+@njit(nogil=True, cache=True)
+def gather_rows(
+    width: Width,
+    vertex: Int32Array,
+    z: FloatArray,
+    mixing: FloatArray,
+    rows: FloatArray,
+    slot: int,
+) -> None:
+    """A slot of rows (R, slots, P) from z (M, P) at ``vertex`` (R,), times ``mixing`` (P, P).
+
+    An empty ``mixing`` stands for the identity.
+    """
+    lanes = padded(width)
+    stride = rows.shape[1] * lanes
+    mixed = mixing.shape[0]
+    for r in range(vertex.shape[0]):
+        v = np.int64(vertex[r])
+        x = load(width, z, v * lanes)
+        if mixed > 0:
+            x = fill(width, 0)
+            for c in range(mixed):
+                x = fma(fill(width, z[v, c]), load(width, mixing, c * lanes), x)
+        store(rows, r * stride + slot * lanes, x)
+
+
+@njit(nogil=True, cache=True)
+def sum_rows(
+    width: Width,
+    first_row: Int32Array,
+    entry: Int32Array,
+    rows: FloatArray,
+    z: FloatArray,
+    lane: int,
+) -> None:
+    """Set z[v] = Σ of the sums of v's rows, for the lanes of ``width`` from ``lane`` on.
+
+    ``first_row`` (M+1,) and ``entry`` (R,) group rows (R, slots, P) by vertex; z is (M+1, P).
+    """
+    stride = z.shape[1]
+    slots = rows.shape[1]
+    for v in range(first_row.shape[0] - 1):
+        x = fill(width, 0)
+        for e in range(first_row[v], first_row[v + 1]):
+            x = add(x, load(width, rows, ((entry[e] + 1) * slots - 1) * stride + lane))
+        store(z, v * stride + lane, x)
+
+
+@njit(nogil=True, cache=True)
+def blur_axis(
+    width: Width,
+    neighbours: Int32Array,
+    tap: Any,
+    z: FloatArray,
+    out: FloatArray,
+    lane: int,
+) -> None:
+    """Set out = z + tap (left + right) along one axis, for the lanes of ``width`` from ``lane`` on.
+
+    ``neighbours`` is (M, 2), z is (M+1, P) with a last row of zeros.
+    """
+    stride = z.shape[1]
+    side = fill(width, tap)
+    for v in range(neighbours.shape[0]):
+        left = load(width, z, np.int64(neighbours[v, 0]) * stride + lane)
+        right = load(width, z, np.int64(neighbours[v, 1]) * stride + lane)
+        at = v * stride + lane
+        store(out, at, fma(side, add(left, right), load(width, z, at)))

@@ -34,7 +34,7 @@ FloatArray = NDArray[np.float32]
 Width = tuple[int, ...]
 
 
-def _in_kernels(define: Callable[..., Any]) -> Any:
+def in_kernels(define: Callable[..., Any]) -> Any:
     """Make an intrinsic of its typing; it takes the arguments of ``define`` but the first."""
     return intrinsic(define)
 
@@ -99,7 +99,7 @@ def _blocks(builder: Any, vector: VectorType, value: Any) -> list[Any]:
     return [builder.extract_value(value, number) for number in range(len(vector.blocks))]
 
 
-def _pointers(context: Any, builder: Any, array: Any, at: Any, vector: VectorType) -> Iterator[Any]:
+def pointers(context: Any, builder: Any, array: Any, at: Any, vector: VectorType) -> Iterator[Any]:
     """Pointers to the blocks at ``array[at:]``; both are pairs of Numba type and LLVM value."""
     data = context.make_array(array[0])(context, builder, array[1]).data
     index = context.cast(builder, at[1], at[0], types.intp)
@@ -110,20 +110,20 @@ def _pointers(context: Any, builder: Any, array: Any, at: Any, vector: VectorTyp
         offset += lanes
 
 
-@_in_kernels
+@in_kernels
 def load(_context: Any, width: Any, array: Any, at: Any) -> Any:
     """The vector at ``array[at:]``."""
     vector = _vector_of(width)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, array, at = zip(signature.args, args, strict=True)
-        places = _pointers(context, builder, array, at, vector)
+        places = pointers(context, builder, array, at, vector)
         return _pack(builder, vector, [builder.load(place, align=4) for place in places])
 
     return vector(width, array, at), generate
 
 
-@_in_kernels
+@in_kernels
 def item(_context: Any, array: Any, at: Any) -> Any:
     """The number at flat index ``at`` of an array of any type, without a sign check."""
 
@@ -135,13 +135,13 @@ def item(_context: Any, array: Any, at: Any) -> Any:
     return array.dtype(array, at), generate
 
 
-@_in_kernels
+@in_kernels
 def store(_context: Any, array: Any, at: Any, x: Any) -> Any:
     """Write x to ``array[at:]``."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array, at, (_, value) = zip(signature.args, args, strict=True)
-        places = _pointers(context, builder, array, at, x)
+        places = pointers(context, builder, array, at, x)
         for place, block in zip(places, _blocks(builder, x, value), strict=True):
             builder.store(block, place, align=4)
         return context.get_dummy_value()
@@ -149,7 +149,7 @@ def store(_context: Any, array: Any, at: Any, x: Any) -> Any:
     return types.void(array, at, x), generate
 
 
-@_in_kernels
+@in_kernels
 def fill(_context: Any, width: Any, number: Any) -> Any:
     """The vector whose lanes all hold one number."""
     vector = _vector_of(width)
@@ -165,46 +165,6 @@ def fill(_context: Any, width: Any, number: Any) -> Any:
         return _pack(builder, vector, blocks)
 
     return vector(width, number), generate
-
-
-@_in_kernels
-def transpose_block(
-    _context: Any, source: Any, at: Any, step: Any, out: Any, out_at: Any, out_step: Any
-) -> Any:
-    """Copy 8 x 8 numbers transposed, from rows ``step`` apart to rows ``out_step`` apart."""
-    vector = VectorType(BLOCK)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        places: list[Any] = []
-        for array, first, gap in ((0, 1, 2), (3, 4, 5)):
-            index, distance = (
-                context.cast(builder, args[n], signature.args[n], types.intp) for n in (first, gap)
-            )
-            for _ in range(BLOCK):
-                pair = (signature.args[array], args[array])
-                places += _pointers(context, builder, pair, (types.intp, index), vector)
-                index = builder.add(index, distance)
-        rows = [builder.load(place, align=4) for place in places[:BLOCK]]
-        for row, place in zip(_transposed(builder, rows), places[BLOCK:], strict=True):
-            builder.store(row, place, align=4)
-        return context.get_dummy_value()
-
-    return types.void(source, at, step, out, out_at, out_step), generate
-
-
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Transpose 8 vectors of 8 by exchanging quarters, pairs and single numbers."""
-    for gap in (4, 2, 1):
-        low = [n for n in range(BLOCK) if not n & gap]
-        keep = [n if not n & gap else BLOCK + n - gap for n in range(BLOCK)]
-        take = [n + gap if not n & gap else BLOCK + n for n in range(BLOCK)]
-        swapped = list(rows)
-        for n in low:
-            for place, lanes in ((n, keep), (n + gap, take)):
-                mask = ir.Constant(ir.VectorType(INT, BLOCK), lanes)
-                swapped[place] = builder.shuffle_vector(rows[n], rows[n + gap], mask)
-        rows = swapped
-    return rows
 
 
 def _by_block(operation: Callable[..., Any], *args: Any) -> Any:
@@ -247,42 +207,42 @@ def _llvm_power_of_two(builder: Any, x: Any) -> Any:
     return builder.bitcast(bits, x.type)
 
 
-@_in_kernels
+@in_kernels
 def fma(_context: Any, x: Any, y: Any, z: Any) -> Any:
     """The sum x y + z."""
     return _by_block(_llvm_fma, x, y, z)
 
 
-@_in_kernels
+@in_kernels
 def add(_context: Any, x: Any, y: Any) -> Any:
     """The sum x + y."""
     return _by_block(_llvm_add, x, y)
 
 
-@_in_kernels
+@in_kernels
 def subtract(_context: Any, x: Any, y: Any) -> Any:
     """The difference x - y."""
     return _by_block(lambda builder, a, b: builder.fsub(a, b, flags=FAST), x, y)
 
 
-@_in_kernels
+@in_kernels
 def multiply(_context: Any, x: Any, y: Any) -> Any:
     """The product x y."""
     return _by_block(lambda builder, a, b: builder.fmul(a, b, flags=FAST), x, y)
 
 
-@_in_kernels
+@in_kernels
 def maximum(_context: Any, x: Any, y: Any) -> Any:
     """The larger of x and y, lane by lane."""
     return _by_block(_llvm_max, x, y)
 
 
-@_in_kernels
+@in_kernels
 def _round(_context: Any, x: Any) -> Any:
     return _by_block(_llvm_round, x)
 
 
-@_in_kernels
+@in_kernels
 def _power_of_two(_context: Any, x: Any) -> Any:
     return _by_block(_llvm_power_of_two, x)
 
@@ -314,13 +274,13 @@ def _reduction(combine: Callable[[Any, Any, Any], Any], x: VectorType) -> Any:
     return types.float32(x), generate
 
 
-@_in_kernels
+@in_kernels
 def largest(_context: Any, x: Any) -> Any:
     """The largest lane."""
     return _reduction(_llvm_max, x)
 
 
-@_in_kernels
+@in_kernels
 def total(_context: Any, x: Any) -> Any:
     """The sum of the lanes."""
     return _reduction(_llvm_add, x)
