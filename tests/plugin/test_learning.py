@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtGui import QShortcut
 
 from napari_deepcrf.plugin import annotating
 from napari_deepcrf.training import config
@@ -57,8 +58,8 @@ def test_annotate_makes_a_layer_ready_to_paint(app):
     assert app.viewer.layers.selection.active is layer
     app.dock.annotate()
     assert app.dock.annotating.layer is layer
-    key = next(v for k, v in app.viewer.keymap.items() if str(k) == "Shift+3")
-    key(app.viewer)
+    shortcuts = {s.key().toString(): s for s in app.dock.findChildren(QShortcut)}
+    shortcuts["Shift+3"].activated.emit()
     assert layer.selected_label == 3
     assert layer.get_status((0, 0))["value"].startswith("0")
 
@@ -107,6 +108,8 @@ def test_live_mode_follows_strokes_and_undo(app):
     app.dock.annotate_panel.live.setChecked(False)
     assert not app.dock.session.fresh
     assert app.dock.status_panel.badge.text() == "● out of date"
+    app.after(lambda: app.dock.annotate_panel.live.setChecked(True))
+    assert app.dock.session.fresh
 
 
 def test_train_keep_and_revert(app, wait_until):

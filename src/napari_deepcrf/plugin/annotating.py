@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +12,11 @@ import pooch
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin import preferences
+from napari_deepcrf.plugin.autosave import Autosave, Saved, ScribblesFound
 from napari_deepcrf.plugin.class_editing import ClassEditing
 from napari_deepcrf.plugin.images import Plane, all_planes
 from napari_deepcrf.plugin.palette import label_colormap
 from napari_deepcrf.plugin.qt import Signal, single_shot
-from napari_deepcrf.session import Job
-from napari_deepcrf.session.annotations import ScribbleStore, content_key
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.training import LabelledImage
 
@@ -37,19 +34,11 @@ LIVE_AFTER_MS = 60
 AUTOSAVE_FOLDER = Path(pooch.os_cache("napari-deepcrf")) / "scribbles"
 
 
-@dataclass(frozen=True, eq=False)
-class ScribblesFound:
-    """Autosaved scribbles of an image, to be put into its layer if that is still empty."""
-
-    layer: Labels
-    scribbles: np.ndarray
-    class_names: tuple[str, ...]
-
-
 class Annotating(QObject):
     """Layer bookkeeping and use cases of the Annotate panel."""
 
     refused = Signal(str)
+    live_wanted = Signal(object)  # Job
 
     def __init__(
         self,
@@ -64,10 +53,11 @@ class Annotating(QObject):
         super().__init__(parent)
         self._viewer, self._learning, self._runner = viewer, learning, runner
         self._choice, self._panel = choice, panel
-        self._store = ScribbleStore(AUTOSAVE_FOLDER)
+        self._autosave = Autosave(runner, AUTOSAVE_FOLDER)
         self.layer: Labels | None = None
         self._images: dict[Labels, Image] = {}
         self._seen: np.ndarray | None = None
+        self._followed: np.ndarray | None = None
         self._watched: list[Any] = []
         self._save_timer = single_shot(self, SAVE_AFTER_MS, self._save)
         self._live_timer = single_shot(self, LIVE_AFTER_MS, self._live)
@@ -120,7 +110,7 @@ class Annotating(QObject):
             )
             self._viewer.add_layer(layer)
             self._images[layer] = image
-            self._restore(layer, image)
+            self._autosave.look_up(image, layer)
         self.choose(layer)
         self._viewer.layers.selection.active = layer
         layer.brush_size = max(3, round(min(layer.data.shape[-2:]) / 60))
@@ -203,28 +193,10 @@ class Annotating(QObject):
         if self._seen is not None and np.array_equal(data, self._seen):
             return
         self._seen = data
-        image, names, store = self._images.get(layer), self._learning.classes.names, self._store
+        image, names = self._images.get(layer), self._learning.classes.names
         if image is None:
             return
-        pixels = image.data[0] if image.multiscale else image.data
-
-        def steps() -> Iterator[Event]:
-            key = content_key(np.asarray(pixels))
-            store.save(key, data, names) if data.any() else store.discard(key)
-            yield Saved()
-
-        self._runner.submit(Job("autosave", 0, "Saving scribbles", steps, quiet=True))
-
-    def _restore(self, layer: Labels, image: Image) -> None:
-        pixels = image.data[0] if image.multiscale else image.data
-        store = self._store
-
-        def steps() -> Iterator[Event]:
-            found = store.load(content_key(np.asarray(pixels)))
-            if found is not None:
-                yield ScribblesFound(layer, *found)
-
-        self._runner.submit(Job("restore", 0, "Looking for scribbles", steps, quiet=True))
+        self._autosave.save(image, data, names)
 
     def receive(self, event: Event) -> None:
         """What the autosave jobs tell."""
@@ -244,6 +216,7 @@ class Annotating(QObject):
     def _on_live(self, on: bool) -> None:
         preferences.remember("live", on)
         if on:
+            self._followed = None
             self._live()
         else:
             self._live_timer.stop()
@@ -262,9 +235,6 @@ class Annotating(QObject):
             return
         self._followed = scribbles
         self.live_wanted.emit(job)
-
-    live_wanted = Signal(object)  # Job
-    _followed: np.ndarray | None = None
 
     # ---- bookkeeping -------------------------------------------------------------------
 
@@ -288,6 +258,7 @@ class Annotating(QObject):
             if isinstance(layer, Labels)
             and layer.metadata.get("deepcrf", "scribbles") == "scribbles"
         ]
+        self._images = {own: of for own, of in self._images.items() if own in layers}
         if self.layer is not None and self.layer not in layers:
             self._unwatch()
             self.layer = None
@@ -297,8 +268,3 @@ class Annotating(QObject):
         for event in self._watched:
             event.disconnect(self._on_edit)
         self._watched.clear()
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The scribbles are on the disk."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from napari_deepcrf.session.events import Event, Progress
 
+NO_GPU = "No CUDA GPU found: training is slow."
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -47,10 +49,7 @@ def warm_up() -> Iterator[Event]:
     best = resolve_device()
     devices = [(device.name, device.description) for device in describe_devices()]
     devices.insert(0, ("auto", f"auto ({dict(devices)[str(best)].partition(',')[0]})"))
-    if best.type == "cuda":
-        note = triton_problem()
-    else:
-        note = "No CUDA GPU found: training is slow."
+    note = triton_problem() if best.type == "cuda" else NO_GPU
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
-from qtpy.QtWidgets import QFileDialog, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.plugin import devices, preferences
 from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.image_choice import ImageChoice
-from napari_deepcrf.plugin.keys import bind_keys
+from napari_deepcrf.plugin.keys import add_digit_shortcuts, bind_keys
 from napari_deepcrf.plugin.panels.annotate_panel import KEYS, AnnotatePanel
 from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
+from napari_deepcrf.plugin.panels.form import scrolled
 from napari_deepcrf.plugin.panels.source_panel import SourcePanel
 from napari_deepcrf.plugin.panels.status_panel import StatusPanel
 from napari_deepcrf.plugin.panels.tools_panel import ToolsPanel
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 DOCK_WIDTH = 300
+FALLBACK_MODEL = "voc-compact"
 MODEL_FILTER = "Models (*.safetensors)"
 
 
@@ -123,7 +124,7 @@ class DeepCRFWidget(QWidget):
             (self.train_panel, "Train"),
             (self.tools_panel, "Tools"),
         ):
-            self.tabs.addTab(_scrolled(panel), title)
+            self.tabs.addTab(scrolled(panel), title)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -134,7 +135,7 @@ class DeepCRFWidget(QWidget):
 
     def _wire(self) -> None:
         session, runner = self.session, self.runner
-        self.source_panel.segment_clicked.connect(self.segmenting.segment)
+        self.source_panel.segment_clicked.connect(self.segment_when_ready)
         self.source_panel.model_chosen.connect(self.load_model)
         self.source_panel.open_model.connect(self._open_model)
         self.source_panel.device_chosen.connect(self._choose_device)
@@ -145,6 +146,7 @@ class DeepCRFWidget(QWidget):
         self.training.segment_wanted.connect(self.segmenting.segment)
         self.tools.segment_wanted.connect(self.segmenting.segment)
         runner.event.connect(self._on_event)
+        runner.failed.connect(self._on_failed)
         self.activity = Activity(runner, self.status_panel, self)
         session.settings_changed.connect(self._show_settings)
         session.model_changed.connect(self._show_settings)
@@ -155,18 +157,20 @@ class DeepCRFWidget(QWidget):
         self._cleanup.callback(runner.close)
         self._cleanup.callback(self.activity.close)
         keys: dict[str, Callable[[], object]] = {
-            "Shift-D": self.segmenting.segment,
+            "Shift-D": self.segment_when_ready,
             "Shift-A": self.annotate,
             "Shift-S": self.train,
         }
-        for index in range(KEYS):
-            keys[f"Shift-{index + 1}"] = partial(self.annotating.pick, index)
         bind_keys(self.viewer, keys, self._cleanup)
+        add_digit_shortcuts(self, self.annotating.pick, KEYS)
 
     def _start(self) -> None:
         window = self.window()
         if window is not None:
             window.installEventFilter(self)
+        self._load_libraries()
+
+    def _load_libraries(self) -> None:
         self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -180,11 +184,13 @@ class DeepCRFWidget(QWidget):
         self.runner.submit(self.session.load_model(name))
 
     def segment_when_ready(self) -> None:
-        """Segment as soon as the first model is loaded."""
-        if self.session.model is not None:
+        """Segment, at once or as soon as the first model is loaded."""
+        if self.session.model is not None or self.session.scores is not None:
             self.segmenting.segment()
-        else:
-            self._segment_once_loaded = True
+            return
+        self._segment_once_loaded = True
+        if not self.runner.is_busy("warm-up", "model"):
+            self._load_libraries()
 
     def cancel(self) -> None:
         """Stop what runs, as soon as its worker looks."""
@@ -218,6 +224,8 @@ class DeepCRFWidget(QWidget):
         if isinstance(event, Progress):
             return
         if isinstance(event, devices.Ready):
+            if self.session.device not in dict(event.devices):
+                self.session.choose_device("auto")
             self.source_panel.set_devices(event.devices, self.session.device, event.note)
             self._models = event.models
             self._list_models()
@@ -237,11 +245,18 @@ class DeepCRFWidget(QWidget):
                 self._segment_once_loaded = False
                 self.segmenting.segment()
 
+    def _on_failed(self, job: Job, _message: str) -> None:
+        # the model remembered from last time may have been moved away
+        if job.kind == "model" and self.session.model is None and not self._fell_back:
+            self._fell_back = True
+            self.load_model(FALLBACK_MODEL)
+
     # ---- showing state -----------------------------------------------------------------
 
     _models: tuple[str, ...] = ()
     _segment_once_loaded = False
     _closing = False
+    _fell_back = False
 
     def _list_models(self) -> None:
         self.source_panel.set_models(self._models, self.session.model_name)
@@ -282,11 +297,3 @@ class _Release:
 
     def __call__(self, _object: object = None) -> None:
         self._cleanup.close()
-
-
-def _scrolled(panel: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setWidget(panel)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    return area

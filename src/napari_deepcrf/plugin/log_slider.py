@@ -20,7 +20,6 @@ class LogSlider(QWidget):
     """
 
     value_changed = Signal(float)
-    released = Signal()
 
     def __init__(
         self, low: float, high: float, decimals: int = 2, parent: QWidget | None = None
@@ -46,7 +45,6 @@ class LogSlider(QWidget):
         row.addWidget(self.spin)
         self.setFocusProxy(self.spin)
         self.slider.valueChanged.connect(self._on_slider)
-        self.slider.sliderReleased.connect(self.released)
         self.spin.valueChanged.connect(self._on_spin)
 
     def value(self) -> float:

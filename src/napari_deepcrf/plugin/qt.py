@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtCore import Signal as Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QShortcut as QShortcut  # type: ignore[attr-defined]
 
 
 def single_shot(parent: QObject, milliseconds: int, slot: Callable[[], object]) -> QTimer:

@@ -40,7 +40,8 @@ class Readout:
         update, row, column = int(index[0]), int(index[-2]), int(index[-1])
         shape = result.history.shape
         inside = all(0 <= i < n for i, n in zip((update, row, column), shape, strict=True))
-        if not inside:
+        on_plane = not index[1:-2].any()  # a stack's other planes have no result
+        if not (inside and on_plane):
             return ""
         label = int(result.history[update, row, column])
         probability = float(result.marginals[label, update, row, column])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Tools(QObject):
         self._place: tuple[Image, Plane] | None = None
         self._objects: Labels | None = None
         self._batch: tuple[Image, np.ndarray] | None = None
+        self._leading: list[tuple[int, ...]] = []
         panel.source_chosen.connect(self._on_source)
         panel.objects_clicked.connect(self.make_objects)
         panel.object_picked.connect(self._go_to)
@@ -119,10 +121,8 @@ class Tools(QObject):
             return
 
         def steps() -> Iterator[Event]:
-            yield (
-                ObjectsFound(result.class_names[class_index]),
-                find_objects(result, class_index, minimum),
-            )
+            objects = find_objects(result, class_index, minimum)
+            yield ObjectsFound(result.class_names[class_index], objects)
 
         self._runner.submit(self._session.job("objects", "Making objects", steps))
 
@@ -177,8 +177,6 @@ class Tools(QObject):
             )
         )
 
-    _leading: list[tuple[int, ...]]
-
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self._panel, "A folder of images")
         if folder:
@@ -205,8 +203,8 @@ class Tools(QObject):
             labels[self._leading[event.number]] = event.labels
             if event.number == len(self._leading) - 1:
                 self._show_stack(image, labels)
-        elif isinstance(event, tuple) and isinstance(event[0], ObjectsFound):
-            self._show_objects(event[0].class_name, event[1])
+        elif isinstance(event, ObjectsFound):
+            self._show_objects(event.class_name, event.objects)
 
     def _show_stack(self, image: Image, data: np.ndarray) -> None:
         from napari.layers import Labels
@@ -231,11 +229,12 @@ class Tools(QObject):
         self._batch = None
 
 
+@dataclass(frozen=True, eq=False)
 class ObjectsFound:
-    """Goes before the objects of a class."""
+    """The objects of a class."""
 
-    def __init__(self, class_name: str) -> None:
-        self.class_name = class_name
+    class_name: str
+    objects: Objects
 
 
 def _holds_classes(layer: Image) -> bool:

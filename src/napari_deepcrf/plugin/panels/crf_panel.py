@@ -30,7 +30,6 @@ class CRFPanel(QWidget):
     """Shows a `CRFSettings` and emits the changes that the user asks for."""
 
     changed = Signal(dict)  # keyword arguments of CRFSettings.with_
-    released = Signal()
     back_to_learned = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -126,7 +125,6 @@ class CRFPanel(QWidget):
             sliders.append(slider)
         for slider in sliders:
             slider.value_changed.connect(lambda _value, n=name: self._emit(n))
-            slider.released.connect(self.released)
         self.sliders[name] = sliders
 
     def _connect(self) -> None:

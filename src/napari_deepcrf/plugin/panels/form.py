@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QWidget,
 )
@@ -54,6 +55,15 @@ def button(text: str, tip: str) -> QPushButton:
     push = QPushButton(text)
     push.setToolTip(TOOLTIPS[tip])
     return push
+
+
+def scrolled(panel: QWidget) -> QScrollArea:
+    """A panel that scrolls where the dock is too low for it."""
+    area = QScrollArea()
+    area.setWidget(panel)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area
 
 
 def row(*widgets: QWidget) -> QWidget:
