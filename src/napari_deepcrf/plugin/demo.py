@@ -1,7 +1,7 @@
 """The demonstration: the sample photo, the dock and the result as layers, in a window.
 
-``python -m napari_deepcrf.plugin.demo`` opens it; with ``--offscreen --out DIR`` it writes the
-labels, an overlay and a picture of the window instead, on Linux also without a display.
+``python -m napari_deepcrf.plugin.demo`` opens it. With ``--offscreen``, or on a Linux without a
+display, it writes the labels, an overlay and a picture of the window into ``--out DIR`` instead.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for PNG")
     parser.add_argument("--offscreen", action="store_true", help="write PNG and close")
     options = parser.parse_args(arguments)
-    if options.offscreen and _needs_xvfb():
+    if _needs_xvfb():
         return _run_under_xvfb(options.out)
     viewer, dock = open_demo(show=True)
     if not options.offscreen:

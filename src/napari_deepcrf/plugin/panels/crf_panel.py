@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QComboBox, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.plugin.curves import CurvePlot
@@ -158,6 +158,11 @@ class CRFPanel(QWidget):
             self.changed.emit(joined)
 
     def _show_split(self, on: bool) -> None:
+        for name, axes in AXES.items():
+            label = self._form.labelForField(self.sliders[name][0])
+            text = SLIDERS[name][0]
+            if isinstance(label, QLabel):
+                label.setText(f"{text.split()[0]}, {axes[0]}" if on else text)
         for label, slider in self._split_rows:
             colour = slider in self.sliders["theta_beta"]
             position = self.sliders["theta_beta"].index(slider) if colour else 0

@@ -1,0 +1,38 @@
+"""The demo off screen, as `make demo` runs it where there is no display."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_deepcrf.models import zoo
+from napari_deepcrf.plugin import demo
+
+PICTURES = ("labels.png", "overlay.png", "window.png")
+
+
+@pytest.mark.gui
+def test_the_demo_writes_its_pictures(tmp_path):
+    if not zoo.model_path("voc-compact").is_file():
+        pytest.skip("the embedded model is not in this checkout")
+    command = [sys.executable, "-m", demo.__name__, "--offscreen", "--out", str(tmp_path)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(tmp_path / name) for name in PICTURES]
+    with Image.open(tmp_path / "labels.png") as labels:
+        assert labels.mode == "P"
+        assert labels.size == (451, 300)
+        assert 8 in np.unique(np.asarray(labels))  # the photo is of a cat
+    with Image.open(tmp_path / "window.png") as window:
+        assert min(window.size) >= 700
+
+
+def test_a_display_that_cannot_be_had_is_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(demo, "_needs_xvfb", lambda: True)
+    monkeypatch.setattr(demo.shutil, "which", lambda _name: None)
+    assert demo.main(["--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
