@@ -34,8 +34,9 @@ TOOLTIPS: Final[dict[str, str]] = {
     "compatibility": "How labels attract each other: as the model learned, or Potts: equal ones "
     "only, all alike. The same for a model that did not learn it.",
     "learned": "Set widths and weights back to what the model was trained to.",
-    "curve": "Top: KL divergence between the marginals and the CRF. Bottom: share of pixels "
-    "that changed their label. Both flat means that more updates change nothing.",
+    "curve": "Top: KL divergence between the marginals and the CRF, above its last value. "
+    "Bottom: share of pixels that changed their label. Both flat means that more updates "
+    "change nothing.",
     # annotating
     "annotate": "Add a scribble layer to paint classes on (Shift+A). Pressing Shift+1 … Shift+9 "
     "picks a class.",

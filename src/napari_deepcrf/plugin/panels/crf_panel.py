@@ -102,8 +102,9 @@ class CRFPanel(QWidget):
         self._show_split(self.independent.isChecked())
 
     def show_divergence(self, values: Sequence[float]) -> None:
-        """KL per pixel after updates 0…T."""
-        self.divergence.set_data("KL", range(len(values)), values)
+        """KL per pixel after updates 0…T, drawn above its last value: its zero is unknown."""
+        above = [value - values[-1] for value in values]
+        self.divergence.set_data("KL", range(len(values)), above)
 
     def show_changes(self, changed: Sequence[float]) -> None:
         """Share of labels that changed in updates 1…T."""

@@ -126,6 +126,7 @@ class ToolsPanel(QWidget):
                 item.setData(Qt.ItemDataRole.DisplayRole, round(float(value), 3))
                 self.table.setItem(row_number, column, item)
         self.table.setSortingEnabled(True)
+        self.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.table.setVisible(True)
 
     def _on_row(self, row_number: int, _column: int) -> None:
