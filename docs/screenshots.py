@@ -29,6 +29,7 @@ def main(folder: Path) -> None:
     dock.tools_panel.objects.click()
     wait(lambda: dock.tools_panel.table.rowCount() > 0)
     viewer.layers.remove(viewer.layers["chelsea [cat objects]"])
+    viewer.layers.selection.active = viewer.layers["chelsea"]
     for theme in ("dark", "light"):
         viewer.theme = theme
         for index, name in enumerate(PANELS):
