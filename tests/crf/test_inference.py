@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters
-from napari_deepcrf.crf.convergent import solve_pixels
+from napari_deepcrf.crf.convergent import convergent_update, convexity_shift, solve_pixels
 from napari_deepcrf.crf.energy import kl_divergence
-from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
+from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, parallel_update
 from napari_deepcrf.crf.sequential import sequential_mean_field
 
 STRONG = CRFParameters(w_spatial=25, theta_gamma=0.7, w_bilateral=40, theta_alpha=1, theta_beta=20)
@@ -94,8 +94,14 @@ def test_plain_updates_oscillate_where_convergent_ones_settle():
     problem = problem_of(matrix, scores, mu, self_term=True)
     q = problem.initial()
     for _ in range(51):
-        before, q = q, torch.softmax(scores + problem.message(q), 1)
+        before, q = q, parallel_update(problem, problem.message(q))
     assert (q - before).abs().max() > 0.9
+
+    q, shift = problem.initial(), convexity_shift(problem)
+    for _ in range(400):
+        before, q = q, convergent_update(problem, q, problem.message(q), shift)
+    assert (q - before).abs().max() < 1e-8
+    torch.testing.assert_close(parallel_update(problem, problem.message(q)), q, rtol=0, atol=1e-6)
 
 
 def test_convergent_reaches_a_stationary_point(photo, smooth_scores):
@@ -111,17 +117,20 @@ def test_convergent_reaches_a_stationary_point(photo, smooth_scores):
         )
 
 
-def test_sequential_updates_descend_to_the_fixed_point_of_the_parallel_ones(photo, smooth_scores):
+@pytest.mark.parametrize("inference", ["parallel", "convergent"])
+def test_sequential_updates_descend_to_the_same_fixed_point(photo, smooth_scores, inference):
     scores, image = tensors(photo, smooth_scores, height=5, width=7)
     params = CRFParameters(w_spatial=1, w_bilateral=1)
-    crf = DenseCRF(params, quality="exact", self_term=False, iterations=60).double()
+    crf = DenseCRF(
+        params, quality="exact", self_term=False, iterations=60, inference=inference
+    ).double()
     with torch.no_grad():
         [problem] = crf.problems(scores, image)
         trace = sequential_mean_field(problem, 25)
         kl = torch.stack([kl_divergence(problem.scores, q, problem.message(q)) for q in trace])
         assert (kl.diff() <= 1e-12 * kl.abs().max()).all()
-        parallel = crf(scores, image)[0].flatten(1).T
-        torch.testing.assert_close(trace[-1], parallel, rtol=0, atol=1e-8)
+        reached = crf(scores, image)[0].flatten(1).T
+        torch.testing.assert_close(trace[-1], reached, rtol=0, atol=1e-8)
 
 
 def test_updates_stop_at_the_tolerance_and_match_the_trace(photo, smooth_scores):

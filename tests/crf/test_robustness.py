@@ -20,10 +20,10 @@ weights = st.floats(1e-3, 1e3)
 
 
 @st.composite
-def problems(draw):
+def problems(draw, max_labels=5, channels=st.integers(1, 4)):  # noqa: B008 - a strategy is a value
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     height, width = draw(sizes)
-    labels, channels = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    labels, channels = draw(st.integers(1, max_labels)), draw(channels)
     scores = torch.randn(1, labels, height, width, generator=generator)
     scores = scores * draw(st.sampled_from([0.0, 1.0, 1e4]))
     image = torch.rand(1, channels, height, width, generator=generator) * draw(
@@ -64,6 +64,23 @@ def test_marginals_are_distributions(problem, quality, normalization, self_term)
         trace[-1].square().sum(), list(crf.parameters()), allow_unused=True
     )
     assert all(torch.isfinite(g).all() for g in gradients if g is not None)
+
+
+@bounded
+@given(
+    problem=problems(max_labels=4, channels=st.just(3)),
+    quality=st.sampled_from(["fast", "accurate"]),
+    normalization=st.sampled_from(["symmetric", "before", "after", "none"]),
+)
+def test_marginals_of_the_default_kernels_are_distributions(problem, quality, normalization):
+    """Few labels and one number of channels, as every other is compiled apart."""
+    scores, image, params = problem
+    crf = DenseCRF(params, quality=quality, normalization=normalization)
+    with torch.no_grad():
+        trace = crf.trace(scores, image)
+    assert torch.isfinite(trace).all()
+    assert trace.min() >= 0
+    torch.testing.assert_close(trace.sum(2), torch.ones_like(trace[:, :, 0]))
 
 
 @bounded
@@ -118,6 +135,32 @@ def test_runs_are_identical(photo, smooth_scores, backend):
     with torch.no_grad():
         first, second = (DenseCRF(backend=backend)(scores, image) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalization": "none"},
+        {"compatibility": "full", "num_classes": 3},
+    ],
+    ids=str,
+)
+def test_threads_change_neither_marginals_nor_gradients(random, options):
+    size = (190, 181)  # more pixels than one thread takes of a sum
+    image = torch.nn.functional.avg_pool2d(random(1, 3, *size).float() * 60 + 128, 3, 1, 1)
+    scores = random(1, 3, *size, seed=1).float().requires_grad_()
+    crf = DenseCRF(CRFParameters(theta_alpha=20), iterations=2, **options)
+    results = []
+    for threads in (1, 2, 3):  # the fixture of all tests sets it back
+        torch.set_num_threads(threads)
+        marginals = crf(scores, image)
+        upstream = marginals.detach() - 0.3
+        results.append(
+            [marginals, *torch.autograd.grad(marginals, [scores, *crf.parameters()], upstream)]
+        )
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 @pytest.mark.parametrize("name", ["theta_gamma", "theta_alpha", "theta_beta"])

@@ -30,6 +30,7 @@ from napari_deepcrf.crf.options import (
 )
 from napari_deepcrf.crf.parameters import CRFParameters, KernelParameters
 from napari_deepcrf.crf.prepared import PreparedImages, PreparedKernel, prepare_kernel
+from napari_deepcrf.crf.reductions import scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +324,7 @@ class DenseCRF(nn.Module):
         if learning:
             row_sum = gaussian.apply(torch.ones_like(row_sum)[:, None])[:, 0]
         pre, post = normalizers(row_sum, self.options.normalization)
-        return PairwiseTerm(gaussian, pre, weight * post)
+        return PairwiseTerm(gaussian, pre, scaled(post, weight))
 
 
 def _total_variation(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

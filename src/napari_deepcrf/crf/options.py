@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_deepcrf.crf.prepared import Method
+from napari_deepcrf.crf.reductions import mean, scaled
 
 Normalization = Literal["symmetric", "before", "after", "none"]
 Quality = Literal["fast", "accurate", "exact"]
@@ -62,7 +63,7 @@ def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, 
         return row_sum.reciprocal(), one
     if normalization == "after":
         return one, row_sum.reciprocal()
-    return one, one / row_sum.mean()
+    return one, scaled(one, mean(row_sum).reciprocal())
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
