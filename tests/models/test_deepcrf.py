@@ -128,7 +128,7 @@ def test_another_safetensors_file_is_refused(tmp_path):
         DeepCRF.load(path)
 
 
-@pytest.mark.parametrize("damage", ["{", json.dumps({"architecture": "vgg16-dense-crf"})])
+@pytest.mark.parametrize("damage", ["{", "[]", json.dumps({"architecture": "vgg16-dense-crf"})])
 def test_a_damaged_configuration_is_refused(damage, tmp_path):
     path = tmp_path / "damaged.safetensors"
     metadata = {"format": "napari-deepcrf", "version": "1", "config": damage}
@@ -151,6 +151,12 @@ def test_a_failed_save_leaves_the_old_file(model, tmp_path, monkeypatch):
         model.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_compatibilities_must_match_the_scores(model):
+    crf = DenseCRF(compatibility="full", num_classes=2)
+    with pytest.raises(ValueError, match="crf: expected compatibilities of 3 classes, got 2"):
+        DeepCRF(model.network, crf, model.class_names)
 
 
 def test_names_must_match_the_scores():
