@@ -90,6 +90,12 @@ def test_bad_probabilities_are_refused(image, probabilities, message):
         ndc.refine(image, probabilities)
 
 
+@pytest.mark.parametrize("kind", [complex, str, object])
+def test_probabilities_must_be_real_numbers(image, kind):
+    with pytest.raises(TypeError, match="probabilities: expected real numbers, got"):
+        ndc.refine(image, np.full((2, 33, 47), 0.5).astype(kind))
+
+
 @pytest.fixture
 def full_gpu(monkeypatch) -> None:
     """A GPU on which nothing can be put."""

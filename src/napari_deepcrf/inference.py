@@ -151,9 +151,14 @@ def refine(
     ------
     ValueError
         For shapes that do not belong together, negative or not finite probabilities.
+    TypeError
+        For probabilities that are no real numbers.
     """
     pixels = check_pixels(image)
-    given = np.asarray(probabilities, dtype=np.float32)
+    given = np.asarray(probabilities)
+    if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
+        raise TypeError(f"probabilities: expected real numbers, got {given.dtype}")
+    given = given.astype(np.float32)
     if given.ndim != 3 or given.shape[1:] != pixels.shape[:2] or given.shape[0] < 2:
         raise ValueError(
             f"probabilities: expected (L, {pixels.shape[0]}, {pixels.shape[1]}) with L ≥ 2, "

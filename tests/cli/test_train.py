@@ -96,3 +96,18 @@ def test_every_missing_file_is_named_before_training(command, voc: Path, tmp_pat
     assert "SegmentationClass/0.png" in result.err
     assert "SegmentationClass/1.png" in result.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((28, 33), int), "2: image is 33×27 but labels are 33×28"),
+        (np.full((27, 33), 77), "2: label 77 is out of range"),
+    ],
+)
+def test_a_sample_that_cannot_be_measured_is_named(command, voc, tiny_model, labels, message):
+    write_labels(voc / "SegmentationClass/2.png", labels)
+    result = command("evaluate", "--data", voc, "--model", tiny_model)
+    assert result.exit_code == 2
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1

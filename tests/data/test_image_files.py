@@ -26,6 +26,14 @@ def test_sixteen_bits_are_kept(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read_image(path), pixels)
 
 
+def test_tiff_channels_come_last_however_they_are_stored(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    for name, stored in (("separate", np.moveaxis(pixels, 2, 0)), ("contig", pixels)):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, stored, photometric="rgb", planarconfig=name)
+        np.testing.assert_array_equal(read_image(path), pixels)
+
+
 def test_palette_image_is_read_in_its_colours(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels.png", np.full((8, 8), 15))
     assert tuple(read_image(tmp_path / "labels.png")[0, 0]) == tuple(voc_palette()[15])

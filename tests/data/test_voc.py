@@ -81,6 +81,15 @@ def test_everything_missing_is_named_at_once(root):
         assert expected in message
 
 
+def test_no_missing_label_is_left_out_however_many(root):
+    names = [f"lost{number:03d}" for number in range(40)]
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
+    with pytest.raises(DatasetError, match="80 problems") as caught:
+        VOCDataset(root, "val")
+    for name in names:
+        assert f"missing labels SegmentationClass/{name}.png" in str(caught.value)
+
+
 def test_unknown_splits_and_folders_are_named(root, tmp_path):
     with pytest.raises(ValueError, match="no split 'val', found train, train_aug"):
         VOCDataset(root, "val")

@@ -81,6 +81,8 @@ class ArrayDataset:
 def _annotation_problem(title: str, labels: NDArray[Any], num_classes: int) -> str | None:
     if not np.issubdtype(np.asarray(labels).dtype, np.integer):
         return f"{title}: labels must be integers, got {np.asarray(labels).dtype}"
+    if np.ndim(labels) != 2:
+        return f"{title}: labels must be (H, W), got shape {np.shape(labels)}"
     low, high = int(np.min(labels, initial=0)), int(np.max(labels, initial=0))
     if low < 0 or high > num_classes:
         wrong = low if low < 0 else high

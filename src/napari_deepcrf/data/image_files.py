@@ -36,7 +36,11 @@ def read_image(path: Path | str) -> NDArray[Any]:
         if path.suffix.lower() in (".tif", ".tiff"):
             import tifffile
 
-            return np.asarray(tifffile.imread(path))
+            with tifffile.TiffFile(path) as file:
+                series = file.series[0]
+                array = np.asarray(series.asarray())
+            # Samples stored plane by plane, which tifffile leaves in front.
+            return np.moveaxis(array, 0, 2) if series.axes == "SYX" else array
         with Image.open(path) as image:
             return np.asarray(image if image.mode in _NATIVE_MODES else image.convert("RGB"))
     # Decoders raise whatever their broken input leads to: SyntaxError, struct.error, KeyError …

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 VOID = 255
 """The label of pixels that no loss and no metric counts: void, unlabelled, outside the image."""
 
-MAX_PROBLEMS_SHOWN = 20
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -53,15 +51,12 @@ class EvenSubset:
 
 
 class DatasetError(ValueError):
-    """A dataset cannot be used; ``problems`` lists everything that is wrong with it."""
+    """A dataset cannot be used; message and ``problems`` list everything that is wrong with it."""
 
     def __init__(self, where: str, problems: list[str]) -> None:
         self.problems = tuple(problems)
-        shown = "; ".join(problems[:MAX_PROBLEMS_SHOWN])
-        hidden = len(problems) - MAX_PROBLEMS_SHOWN
-        more = f"; and {hidden} more" if hidden > 0 else ""
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
-        super().__init__(f"{where}: {count}: {shown}{more}")
+        super().__init__(f"{where}: {count}: {'; '.join(problems)}")
 
 
 def check_sample(sample: Sample, num_classes: int) -> str | None:

@@ -69,6 +69,8 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
         config = json.loads(metadata["config"])
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: the checkpoint's configuration is damaged ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: the checkpoint's configuration is damaged (no JSON object)")
     return tensors, config
 
 

@@ -45,6 +45,12 @@ class DeepCRF(nn.Module):
                 f"class_names: expected {network.backbone.num_classes} names, "
                 f"got {len(class_names)}"
             )
+        compatibility = crf.compatibility.values
+        if compatibility is not None and len(compatibility) != len(class_names):
+            raise ValueError(
+                f"crf: expected compatibilities of {len(class_names)} classes, "
+                f"got {len(compatibility)}"
+            )
         self.network = network
         self.crf = crf
         self.class_names = tuple(class_names)

@@ -8,7 +8,7 @@ from itertools import product
 
 import torch
 
-from napari_deepcrf.data.samples import VOID, SegmentationDataset
+from napari_deepcrf.data.samples import VOID, DatasetError, SegmentationDataset, check_sample
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.training.batches import image_tensor
 from napari_deepcrf.training.metrics import IoU, IoUMeter, boundary_band
@@ -50,7 +50,7 @@ def evaluate(
     """Figures of a model on every sample of a dataset, void pixels left out.
 
     ``on_progress`` is called with (images done, images in all). Raises ValueError where model and
-    dataset name different classes.
+    dataset name different classes, and for a sample whose labels do not fit its image or classes.
     """
     if model.class_names != tuple(dataset.class_names):
         raise ValueError(
@@ -62,6 +62,9 @@ def evaluate(
     model.eval()
     for index in range(len(dataset)):
         sample = dataset[index]
+        problem = check_sample(sample, len(model.class_names))
+        if problem is not None:
+            raise DatasetError("dataset", [problem])
         image = image_tensor(sample).to(device)
         truth = torch.tensor(sample.labels)
         near = torch.where(boundary_band(truth, boundary_width), truth, VOID)
