@@ -129,6 +129,16 @@ def test_a_class_without_a_pixel_is_named(tiny_config):
         fit([two_halves()], init=None, config=tiny_config, class_names=["sky", "sea", "sand"])
 
 
+def test_a_models_own_classes_need_no_annotation(tiny_config):
+    first = fit([two_halves()], init=None, config=replace(tiny_config, joint=None))
+    image, labels = two_halves(1)
+    small = replace(tiny_config, unary=None, joint=replace(tiny_config.joint, iterations=1))
+    only_one = np.where(labels == 2, 2, 0)
+    second = fit([(image, only_one)], init=first, config=small, class_names=first.class_names)
+    top, before = second.network.backbone.score, first.network.backbone.score
+    torch.testing.assert_close(top.weight, before.weight, atol=2e-2, rtol=0)
+
+
 def test_evaluate_refuses_other_classes(tiny_config, voc_root):
     model = fit([two_halves()], init=None, config=replace(tiny_config, joint=None))
     with pytest.raises(ValueError, match="expected the dataset's 21 classes, got 2"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class ArrayDataset:
 
     ``class_names`` defaults to "class 1" … "class L", L being the largest annotation. Raises
     `DatasetError` that lists every pair of unequal size, with annotations out of range or none at
-    all, and every class that is annotated nowhere.
+    all, and every class that is annotated nowhere, but for those named in ``known``.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class ArrayDataset:
         class_names: Sequence[str] | None = None,
         *,
         names: Sequence[str] | None = None,
+        known: Collection[str] = (),
     ) -> None:
         given = list(pairs)
         titles = list(names) if names is not None else [f"image {n + 1}" for n in range(len(given))]
@@ -57,18 +58,18 @@ class ArrayDataset:
             if problem is not None:
                 problems.append(problem)
         if not problems:
-            problems = self._empty_classes()
+            problems = self._empty_classes(known)
         if problems:
             raise DatasetError("pairs", problems)
 
-    def _empty_classes(self) -> list[str]:
+    def _empty_classes(self, known: Collection[str]) -> list[str]:
         seen = np.zeros(VOID + 1, dtype=bool)
         for sample in self._samples:
             seen[np.unique(sample.labels)] = True
         return [
             f"no pixel is labelled {name!r}"
             for index, name in enumerate(self.class_names)
-            if not seen[index]
+            if not seen[index] and name not in known
         ]
 
     def __len__(self) -> int:

@@ -173,7 +173,7 @@ def start_model(
 
             load_imagenet(network.backbone)
         return DeepCRF(network, DenseCRF(config.crf), class_names)
-    given = init if isinstance(init, DeepCRF) else DeepCRF.load(init)
+    given = _given_model(init)
     old = given.network.backbone
     settings: dict[str, Any] = {**old.configuration(), "num_classes": len(class_names)}
     backbone = VGG16(**settings)
@@ -186,6 +186,10 @@ def start_model(
     )
     crf = deepcopy(given.crf) if same_classes else DenseCRF(config.crf)
     return DeepCRF(network, crf, class_names)
+
+
+def _given_model(init: DeepCRF | str | Path) -> DeepCRF:
+    return init if isinstance(init, DeepCRF) else DeepCRF.load(init)
 
 
 def _new_network(config: NetworkConfig, num_classes: int) -> UnaryNetwork:
@@ -223,7 +227,8 @@ def fit(
         Called with every event; an exception that it raises stops the training and reaches the
         caller.
     class_names
-        One name per class; by default "class 1" … up to the largest annotation.
+        One name per class; by default "class 1" … up to the largest annotation. With ``init``'s own
+        names its top layer and CRF are kept too, and not every class needs an annotation.
 
     Returns
     -------
@@ -235,10 +240,12 @@ def fit(
         A ValueError that lists everything wrong with the pairs, before any training.
     """
     checked = [(check_image(image).round().astype(np.uint8), labels) for image, labels in pairs]
+    start = init if init is None or init == "imagenet" else _given_model(init)
+    known = start.class_names if isinstance(start, DeepCRF) else ()
     run = TrainingRun(
         config,
-        ArrayDataset(checked, class_names),
-        init=init,
+        ArrayDataset(checked, class_names, known=known),
+        init=start,
         folder=None if folder is None else Path(folder),
         seed=seed,
         device=device,
