@@ -96,6 +96,19 @@ def test_volumes(brute_force, smooth_scores, photo):
     assert mean < 0.01
 
 
+@pytest.mark.parametrize("quality", ["fast", "accurate"])
+def test_the_default_kernels_take_volumes(smooth_scores, photo, quality):
+    volume = torch.tensor(photo(height=35, width=13).reshape(3, 5, 7, 13))[None]
+    scores = torch.tensor(smooth_scores(3, 35, 13).reshape(3, 5, 7, 13))[None]
+    params = CRFParameters(theta_gamma=(1, 2, 2), theta_alpha=(4, 10, 10), theta_beta=30)
+    with torch.no_grad():
+        default, reference = (
+            DenseCRF(params, quality=quality, image_dims=3, backend=backend)(scores, volume)
+            for backend in ("auto", "torch")
+        )
+    torch.testing.assert_close(default, reference, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_labels_are_those_of_pydensecrf(photo, smooth_scores, channels):
     densecrf = pytest.importorskip("pydensecrf.densecrf")

@@ -176,13 +176,21 @@ def test_learnt_compatibilities_start_as_potts(photo, smooth_scores):
     torch.testing.assert_close(full, potts)
 
 
-def test_an_extra_kernel_adds_to_the_first(photo, smooth_scores):
-    """Two spatial kernels of one width are one with the summed weight."""
+@pytest.mark.parametrize(
+    ("first", "extra", "summed"),
+    [
+        ({"w_spatial": 1}, {"theta_position": 3}, {"w_spatial": 3}),
+        ({"w_bilateral": 4}, {"theta_position": 80, "theta_colour": 13}, {"w_bilateral": 6}),
+    ],
+    ids=["spatial", "bilateral"],
+)
+def test_an_extra_kernel_adds_to_the_first(photo, smooth_scores, first, extra, summed):
+    """Two kernels of the same widths are one with the summed weight."""
     scores, image = tensors(photo, smooth_scores)
-    extra = [KernelParameters(weight=2, theta_position=3)]
+    kernels = [KernelParameters(weight=2, **extra)]
     with torch.no_grad():
-        split = DenseCRF(CRFParameters(w_spatial=1), extra_kernels=extra).double()(scores, image)
-        whole = DenseCRF(CRFParameters(w_spatial=3)).double()(scores, image)
+        split = DenseCRF(CRFParameters(**first), extra_kernels=kernels).double()(scores, image)
+        whole = DenseCRF(CRFParameters(**summed)).double()(scores, image)
     torch.testing.assert_close(split, whole)
 
 

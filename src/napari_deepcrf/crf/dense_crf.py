@@ -30,7 +30,7 @@ from napari_deepcrf.crf.options import (
 )
 from napari_deepcrf.crf.parameters import CRFParameters, KernelParameters
 from napari_deepcrf.crf.prepared import PreparedImages, PreparedKernel, prepare_kernel
-from napari_deepcrf.crf.reductions import scaled
+from napari_deepcrf.crf.reductions import mean, scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,5 +329,5 @@ class DenseCRF(nn.Module):
 
 def _total_variation(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     with torch.no_grad():
-        moved = [0.5 * (a - b).abs().sum(1).mean() for a, b in zip(after, before, strict=True)]
+        moved = [mean(0.5 * (a - b).abs().sum(1)) for a, b in zip(after, before, strict=True)]
     return float(torch.stack(moved).mean())
