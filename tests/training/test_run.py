@@ -124,6 +124,12 @@ def test_everything_wrong_with_the_pairs_is_listed_at_once(tiny_config):
     assert "image 3: label -1 is out of range" in message
 
 
+def test_the_pair_of_a_bad_image_is_named(tiny_config):
+    image, labels = two_halves()
+    with pytest.raises(ValueError, match="pair 2: image: expected at least 8×8 pixels, got 5×61"):
+        fit([(image, labels), (image[:5], labels[:5])], init=None, config=tiny_config)
+
+
 def test_a_class_without_a_pixel_is_named(tiny_config):
     with pytest.raises(ValueError, match="no pixel is labelled 'sand'"):
         fit([two_halves()], init=None, config=tiny_config, class_names=["sky", "sea", "sand"])

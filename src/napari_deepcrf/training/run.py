@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.arrays import ArrayDataset
@@ -239,7 +240,7 @@ def fit(
     DatasetError
         A ValueError that lists everything wrong with the pairs, before any training.
     """
-    checked = [(check_image(image).round().astype(np.uint8), labels) for image, labels in pairs]
+    checked = [(_checked(n, image), labels) for n, (image, labels) in enumerate(pairs, start=1)]
     start = init if init is None or init == "imagenet" else _given_model(init)
     known = start.class_names if isinstance(start, DeepCRF) else ()
     run = TrainingRun(
@@ -254,3 +255,10 @@ def fit(
         if on_event is not None:
             on_event(event)
     return run.model
+
+
+def _checked(number: int, image: Any) -> NDArray[np.uint8]:
+    try:
+        return check_image(image).round().astype(np.uint8)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"pair {number}: {error}") from error
