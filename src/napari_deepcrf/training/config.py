@@ -95,7 +95,8 @@ class JointStage(StageConfig):
     iterations: int = 20
     batch_size: int = 20
     copy_size: int | None = None
-    """Longer side of the images; ``None``: the loss is taken at the original resolution."""
+    """Longer side of the images; ``None``: the loss is taken at the original resolution, which the
+    CRF's widths, in pixels, belong to."""
     crf_learning_rate: float = 0.01
     """Rate of the logarithms of the CRF's weights and widths, always by Adam: the paper gives
     none, and Adam's step is a relative change of about this size whatever the loss's scale."""
@@ -149,7 +150,7 @@ def _fraction(name: str, value: float, *, below: float | None = None) -> None:
 
 
 _GENTLE_CRF = CRFParameters(
-    w_spatial=1.0, theta_gamma=1.0, w_bilateral=4.0, theta_alpha=60.0, theta_beta=8.0
+    w_spatial=1.0, theta_gamma=1.0, w_bilateral=4.0, theta_alpha=121.0, theta_beta=5.0
 )
 
 _COLOURS = Augmentation(crop=161, scale=(0.6, 1.6), brightness=0.3, contrast=0.3, saturation=0.3)
@@ -187,15 +188,15 @@ _CONFIGS = {
             validate_every=1000,
         ),
         joint=JointStage(
-            iterations=40,
+            iterations=16,
             batch_size=8,
-            copy_size=256,
             optimizer="adamw",
-            learning_rate=2e-5,
-            top_learning_rate=1e-4,
+            learning_rate=1e-5,
+            top_learning_rate=3e-5,
             weight_decay=0.01,
-            crf_learning_rate=0.05,
-            decay=10,
+            crf_learning_rate=0.03,
+            validate_every=4,
+            checkpoint_every=4,
         ),
         crf=_GENTLE_CRF,
     ),
@@ -203,7 +204,7 @@ _CONFIGS = {
     "scribbles": TrainConfig(
         name="scribbles",
         unary=UnaryStage(
-            iterations=60,
+            iterations=40,
             batch_size=4,
             copy_size=256,
             augmentation=replace(_COLOURS, scale=(0.75, 1.5)),
@@ -211,15 +212,14 @@ _CONFIGS = {
             learning_rate=3e-4,
             top_learning_rate=3e-3,
             weight_decay=0.01,
-            decay=30,
+            decay=20,
         ),
         joint=JointStage(
-            iterations=10,
+            iterations=6,
             batch_size=1,
-            copy_size=256,
             optimizer="adamw",
-            learning_rate=5e-5,
-            top_learning_rate=5e-4,
+            learning_rate=2e-5,
+            top_learning_rate=2e-4,
             weight_decay=0.01,
             crf_learning_rate=0.02,
         ),
