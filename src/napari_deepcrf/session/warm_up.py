@@ -6,25 +6,50 @@ another process do it; what that leaves in Numba's cache loads in a fraction of 
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
+from importlib.metadata import version
 from pathlib import Path
+
+from napari_deepcrf.models.download import cache_folder
+
+LABELS = (2, 21)
+"""Object and background, as scribbles have them, and VOC's classes."""
 
 
 def kernels_are_cached() -> bool:
-    """Whether Numba's cache beside the kernels is newer than every source of theirs."""
-    import napari_deepcrf.lattice
-
-    folder = Path(napari_deepcrf.lattice.__file__).parent
-    sources = [path.stat().st_mtime for path in folder.glob("numba_*.py")]
-    cached = [path.stat().st_mtime for path in folder.glob("__pycache__/numba_*.nbi")]
-    return bool(cached) and max(cached) > max(sources, default=0.0)
+    """Whether a warm-up has ended on this machine for these very sources, Python and Numba."""
+    return _marker().exists()
 
 
 def run_kernels() -> None:
-    """Run the kernels once for as many labels as VOC has: compiles them, or loads the cache."""
-    from napari_deepcrf.data.voc import VOC_CLASSES
+    """Run the kernels once for the usual numbers of labels: compiles them, or loads the cache."""
     from napari_deepcrf.lattice.numba_warm_up import warm_up
 
-    warm_up(len(VOC_CLASSES))
+    for labels in LABELS:
+        warm_up(labels)
+    marker = _marker()
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    except OSError as error:
+        # Without a place to write, the next start asks another process again: slower, not wrong.
+        print(f"{marker}: {error}", file=sys.stderr)
+
+
+def _marker() -> Path:
+    """An empty file whose name stands for everything that Numba's cache depends on.
+
+    Numba keeps its cache beside the sources, in ``NUMBA_CACHE_DIR`` or in the user's folder,
+    whichever it may write to; none of them tells whether a warm-up came to its end.
+    """
+    import napari_deepcrf.lattice
+
+    folder = Path(napari_deepcrf.lattice.__file__).parent
+    sources = sorted((str(p), p.stat().st_mtime_ns) for p in folder.glob("numba_*.py"))
+    parts = (sources, sys.version, version("numba"), os.environ.get("NUMBA_CACHE_DIR"), LABELS)
+    return cache_folder() / f"kernels-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 if __name__ == "__main__":
