@@ -11,11 +11,10 @@ class Listed:
     """A dataset of files, as far as copies care."""
 
     class_names = ("background", "thing")
-    root = "somewhere"
 
-    def __init__(self, *samples):
+    def __init__(self, *samples, files=()):
         self.samples = samples
-        self.names = tuple(sample.name for sample in samples)
+        self.files = files
         self.reads = 0
 
     def __len__(self):
@@ -62,6 +61,16 @@ def test_the_cache_gives_the_same_copies_without_reading(tmp_path):
         assert (one.labels == other.labels).all()
     ReducedCopies(dataset, 20, cache=tmp_path)
     assert dataset.reads == 4
+
+
+def test_a_file_that_was_mended_is_read_anew(tmp_path):
+    path = tmp_path / "labels.png"
+    path.write_bytes(b"wrong")
+    dataset = Listed(sample(), files=(path,))
+    ReducedCopies(dataset, 25, cache=tmp_path / "cache")
+    path.write_bytes(b"mended")
+    ReducedCopies(dataset, 25, cache=tmp_path / "cache")
+    assert dataset.reads == 2
 
 
 def test_all_problems_are_listed_at_once():

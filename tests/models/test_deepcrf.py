@@ -128,6 +128,15 @@ def test_another_safetensors_file_is_refused(tmp_path):
         DeepCRF.load(path)
 
 
+def test_weights_that_are_not_finite_are_refused(model, tmp_path):
+    path = tmp_path / "diverged.safetensors"
+    with torch.no_grad():
+        model.network.backbone.score.weight[0, 0] = float("nan")
+    model.save(path)
+    with pytest.raises(ValueError, match=r"backbone\.score\.weight: expected finite weights"):
+        DeepCRF.load(path)
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", json.dumps({"architecture": "vgg16-dense-crf"})])
 def test_a_damaged_configuration_is_refused(damage, tmp_path):
     path = tmp_path / "damaged.safetensors"

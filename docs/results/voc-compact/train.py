@@ -79,7 +79,7 @@ class EveryNth:
     def __init__(self, devkit: str, step: int) -> None:
         self._val = VOCDataset(devkit, "val")
         self._step = step
-        self.class_names, self.root = self._val.class_names, self._val.root
+        self.class_names, self.files = self._val.class_names, self._val.files
         self.names = self._val.names[::step]
 
     def __len__(self) -> int:

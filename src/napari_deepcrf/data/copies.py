@@ -77,11 +77,12 @@ class ReducedCopies:
 
 
 def _fingerprint(dataset: SegmentationDataset, size: int | None) -> str:
-    names = getattr(dataset, "names", None)
-    root = getattr(dataset, "root", None)
-    if names is None or root is None:
+    """Changes with the files' names, sizes and times, so that mended labels are read anew."""
+    files: tuple[Path, ...] | None = getattr(dataset, "files", None)
+    if files is None:
         raise ValueError("cache: expected a dataset of files, got one in memory")
-    return hashlib.sha256(repr((str(root), names, size)).encode()).hexdigest()[:16]
+    stamps = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    return hashlib.sha256(repr((size, stamps)).encode()).hexdigest()[:16]
 
 
 def _save(path: Path, samples: list[Sample]) -> None:

@@ -45,6 +45,11 @@ class FolderDataset:
         self._images, self._labels = images, labels
         self.class_names = self._read_classes()
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file whose content the samples come from."""
+        return (*self._images.values(), *self._labels.values())
+
     def _read_classes(self) -> tuple[str, ...]:
         path = self.root / CLASSES_FILE
         if path.is_file():

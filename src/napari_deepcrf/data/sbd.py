@@ -26,15 +26,17 @@ class SBDDataset:
         if not list_file.is_file():
             raise DatasetError(str(self.root), [f"no split {split!r}"])
         self.names = tuple(list_file.read_text().split())
-        wanted = [(f"img/{name}.jpg", f"cls/{name}.mat") for name in self.names]
         problems = [
-            f"missing {path}"
-            for pair in wanted
-            for path in pair
-            if not (self.root / path).is_file()
+            f"missing {path.relative_to(self.root)}" for path in self.files if not path.is_file()
         ]
         if problems or not self.names:
             raise DatasetError(str(self.root), problems or [f"{list_file.name} is empty"])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file whose content the samples come from."""
+        pairs = ((f"img/{name}.jpg", f"cls/{name}.mat") for name in self.names)
+        return tuple(self.root / path for pair in pairs for path in pair)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -99,6 +99,11 @@ class VOCDataset:
         if problems:
             raise DatasetError(str(self.root), problems)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file whose content the samples come from."""
+        return (*map(self._image_path, self.names), *self._labels)
+
     def _image_path(self, name: str) -> Path:
         return self.root / "JPEGImages" / f"{name}.jpg"
 

@@ -75,7 +75,7 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def check_tensors(path: Path | str, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError unless names and shapes are those of the module's state."""
+    """Raise ValueError unless names and shapes are those of the module's state, all finite."""
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -84,3 +84,6 @@ def check_tensors(path: Path | str, module: torch.nn.Module, tensors: dict[str, 
                 f"{path}: another architecture: {name} expected {expected.get(name, 'absent')}, "
                 f"got {found.get(name, 'absent')}"
             )
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path}: {name}: expected finite weights, got NaN or infinity")
