@@ -93,7 +93,7 @@ class Predictor:
             return Segmentation(
                 unary=_array(scores[0]),
                 marginals=_array(trace),
-                labels=trace[-1].argmax(0).to(torch.uint8).cpu().numpy(),
+                labels=trace[-1].max(0).indices.to(torch.uint8).cpu().numpy(),
                 class_names=self.class_names,
             )
 

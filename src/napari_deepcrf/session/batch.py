@@ -86,4 +86,4 @@ def final_labels(image: Array, model: DeepCRF, device: str, settings: CRFSetting
         compatibility=learned_compatibility(model),
     )
     *_, last = cache.trace(settings)
-    return np.asarray(last.argmax(dim=0).cpu().numpy().astype(np.uint8))
+    return np.asarray(last.max(dim=0).indices.cpu().numpy().astype(np.uint8))
