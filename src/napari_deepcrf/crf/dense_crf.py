@@ -262,8 +262,6 @@ class DenseCRF(nn.Module):
         elif prepared.shape != tuple(image.shape[2:]) or len(prepared.kernels) != len(image):
             raise ValueError("prepared: made for images of another size or number")
         scores = scores.to(self.spatial.log_weight)
-        if not bool(torch.isfinite(scores.detach().sum())):
-            raise ValueError("scores: expected finite numbers, got NaN or infinity")
         compatibility = self.compatibility()
         terms: dict[PreparedKernel, PairwiseTerm] = {}
         problems = []
