@@ -65,10 +65,13 @@ class UnaryCache:
         crf, scores, image = self._ready(settings)
         pixels = scores.shape[2] * scores.shape[3]
         updates = crf.updates(scores, image, prepared=self._prepared)
+        value = float("nan")
         for _ in range(settings.iterations + 1):
             with torch.inference_mode():
-                update = next(updates)
-            yield float(update.kl) / pixels
+                update = next(updates, None)
+            # Updates end early where nothing changes any more; the value then stays.
+            value = value if update is None else float(update.kl) / pixels
+            yield value
 
     def _ready(self, settings: CRFSettings) -> tuple[DenseCRF, Tensor, Tensor]:
         """The module, scores (1, L, H, W) and image (1, C, H, W), with lattices prepared."""
