@@ -35,6 +35,8 @@ REPORTED_SAMPLES = 200
 class TrainingRun:
     """Stage 1, then stage 2, as the configuration has them.
 
+    Under ``torchrun`` the processes share every batch, and the first one writes.
+
     Parameters
     ----------
     config
@@ -54,9 +56,10 @@ class TrainingRun:
     device
         Where to train; what `resolve_device` takes.
 
-    Under ``torchrun`` the processes share every batch, and the first one writes.
-
-    Raises `DatasetError`, before any training, that lists everything wrong with a dataset.
+    Raises
+    ------
+    DatasetError
+        A ValueError that lists everything wrong with a dataset, before any training.
     """
 
     def __init__(
