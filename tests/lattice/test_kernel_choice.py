@@ -15,9 +15,9 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def untried():
-    kernels.triton_problem.cache_clear()
+    kernels._try_triton.cache_clear()
     yield
-    kernels.triton_problem.cache_clear()
+    kernels._try_triton.cache_clear()
 
 
 def pretend(monkeypatch, try_out) -> None:
@@ -54,6 +54,13 @@ def test_cuda_without_triton_is_told_once(monkeypatch, caplog, error):
         f"Triton is not used, the GPU runs plain PyTorch operations: {first_line}"
     )
     assert kernels.triton_problem() == record.message
+
+
+def test_a_full_gpu_says_nothing_about_triton(monkeypatch, caplog):
+    pretend(monkeypatch, fail(torch.OutOfMemoryError("no room")))
+    assert kernels.triton_problem() == ""
+    pretend(monkeypatch, fail(RuntimeError("Failed to find C compiler.")))
+    assert "C compiler" in kernels.triton_problem()
 
 
 def test_other_devices_take_the_reference():

@@ -26,8 +26,12 @@ class Kernels(Protocol):
     N points, d feature dimensions, M lattice vertices, C channels; C may be any number from 1.
     """
 
-    def build(self, features: Tensor, *, ring: bool, passes: int) -> Lattice:
-        """Embed features (N, d), already divided by the kernel widths, into a new lattice."""
+    def build(self, features: Tensor, *, ring: bool, passes: int, images: int) -> Lattice:
+        """Embed features (N, d), already divided by the kernel widths, into a new lattice.
+
+        The points are those of so many images of one size; a key holds the image's number too, so
+        that no vertex belongs to two of them. ``features`` may have any strides.
+        """
         ...
 
     def splat(self, lattice: Lattice, values: Tensor) -> Tensor:
@@ -78,14 +82,27 @@ def select_kernels(backend: str) -> Kernels:
     return cast("Kernels", importlib.import_module(BACKENDS[backend]))
 
 
-@cache
 def triton_problem() -> str:
     """Why lattices on CUDA devices run on plain PyTorch operations; empty if they do not.
 
     Triton also needs a C compiler and a GPU that it supports, which only a trial shows.
     """
+    import torch
+
+    try:
+        return _try_triton()
+    except torch.OutOfMemoryError:
+        return ""  # a full GPU says nothing about Triton, and the work itself will meet it
+
+
+@cache
+def _try_triton() -> str:
+    import torch
+
     try:
         importlib.import_module(BACKENDS["triton"]).try_out()
+    except torch.OutOfMemoryError:
+        raise
     except (ImportError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         problem = f"Triton is not used, the GPU runs plain PyTorch operations: {reason}"

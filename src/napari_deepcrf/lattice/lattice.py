@@ -78,7 +78,7 @@ class Lattice:
     def kernels(self) -> Kernels:
         return select_kernels(self.backend)
 
-    @property
+    @cached_property
     def alpha(self) -> float:
         """The factor that makes a vertex's weight on itself one; 1 / (1 + 2^-d) for one pass."""
         return 1.0 / float(self.stencil()[0])
@@ -101,7 +101,12 @@ class Lattice:
 
     @staticmethod
     def build(
-        features: Tensor, *, ring: bool = False, passes: int = 1, backend: str = "auto"
+        features: Tensor,
+        *,
+        ring: bool = False,
+        passes: int = 1,
+        images: int = 1,
+        backend: str = "auto",
     ) -> Lattice:
         """Build the lattice of features (N, d), already divided by the kernel widths.
 
@@ -114,6 +119,9 @@ class Lattice:
         passes
             Blur once, or twice on a finer lattice: more exact, larger. With two passes the filter
             is exactly symmetric and positive semi-definite.
+        images
+            The points are those of so many images of N / images points each, one image after the
+            other; images share no vertex, so that the lattice keeps them apart exactly.
         backend
             ``"auto"``, ``"torch"``, ``"numba"`` or ``"triton"``.
 
@@ -123,18 +131,27 @@ class Lattice:
             If the features are not finite, or spread over more lattice cells than a key can
             number (kernel widths too small).
         """
-        _check(features, passes)
+        _check(features, passes, images)
         features = features.detach()
         name = resolve_backend(backend, features.device, features.dtype)
-        return select_kernels(name).build(features, ring=ring, passes=passes)
+        return select_kernels(name).build(features, ring=ring, passes=passes, images=images)
 
 
-def _check(features: Tensor, passes: int) -> None:
+def _check(features: Tensor, passes: int, images: int) -> None:
+    if not isinstance(features, Tensor):
+        raise TypeError(f"features: expected a torch.Tensor, got {type(features).__name__}")
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"features: expected shape (N, d), got {tuple(features.shape)}")
     if features.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"features: expected float32 or float64, got {features.dtype}")
     if passes not in _BLUR_TAP:
         raise ValueError(f"passes: expected 1 or 2, got {passes}")
+    if images < 1 or features.shape[0] % images:
+        raise ValueError(f"images: expected a divisor of {features.shape[0]} points, got {images}")
+    if not math.isfinite(float(features.detach().sum())):  # one pass, no temporary
+        _refuse_unless_finite(features)
+
+
+def _refuse_unless_finite(features: Tensor) -> None:
     if not all(math.isfinite(bound) for bound in map(float, torch.aminmax(features.detach()))):
         raise ValueError("features: expected finite numbers, got NaN or infinity")
