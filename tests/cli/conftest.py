@@ -14,7 +14,8 @@ from napari_deepcrf.cli import main
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.voc import VOC_CLASSES
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from napari_deepcrf.models.vgg16 import HEADS, VGG16, UnaryNetwork, fold_batch_norm
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import HEADS, VGG16
 
 
 @pytest.mark.parametrize("head", sorted(HEADS))
@@ -54,23 +55,6 @@ def test_the_scores_of_several_scales_are_averaged():
     torch.testing.assert_close(both, (large + small) / 2)
     with pytest.raises(ValueError, match="scales: expected positive numbers"):
         UnaryNetwork(backbone, scales=(1.0, 0.0))
-
-
-def test_folding_changes_nothing_but_the_layers():
-    torch.manual_seed(0)
-    network = UnaryNetwork(VGG16(4, width=0.06, head="smallfov", batch_norm=True), input_size=48)
-    network.train()
-    for _ in range(3):  # statistics that are neither zero nor one
-        network(torch.rand(4, 3, 48, 48) * 255)
-    network.eval()
-    plain = fold_batch_norm(network)
-    image = torch.rand(1, 3, 37, 51) * 255
-    with torch.inference_mode():
-        torch.testing.assert_close(plain(image), network(image), atol=1e-4, rtol=1e-4)
-    assert not any("norm" in name for name in plain.state_dict())
-    assert any("norm" in name for name in network.state_dict())
-    with pytest.raises(ValueError, match="expected one with batch norm"):
-        fold_batch_norm(plain)
 
 
 @pytest.mark.parametrize(

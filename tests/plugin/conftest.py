@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 
 CLASSES = ("background", "cat", "dog", "person")
 

@@ -10,7 +10,8 @@ import torch
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.session import CRFSettings, ImageSource, Session
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from napari_deepcrf.data.transforms import Augmentation
 from napari_deepcrf.data.voc import voc_palette
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import (
     JointStage,
     NetworkConfig,

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.transforms import Augmentation
 from napari_deepcrf.data.voc import VOCDataset
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import UnaryStage
 from napari_deepcrf.training.distributed import join_group, rank
 from napari_deepcrf.training.events import StepDone

@@ -12,7 +12,7 @@ from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.samples import VOID
 from napari_deepcrf.data.voc import VOC_CLASSES, VOCDataset
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.models.vgg16 import fold_batch_norm
+from napari_deepcrf.models.backbone import fold_batch_norm
 from napari_deepcrf.training.events import Event, Finished, StageStarted, StepDone, Validated
 from napari_deepcrf.training.joint_stage import JointTrainer, marginal_loss
 from napari_deepcrf.training.loop import TrainingDivergedError
@@ -33,7 +33,8 @@ def validation(voc_root: Path) -> ReducedCopies:
 @pytest.fixture
 def model(tiny_network) -> DeepCRF:
     weak = CRFParameters(w_spatial=0.5, theta_gamma=2, w_bilateral=1, theta_alpha=10)
-    return DeepCRF(fold_batch_norm(tiny_network), DenseCRF(weak), VOC_CLASSES)
+    tiny_network.backbone = fold_batch_norm(tiny_network.backbone)
+    return DeepCRF(tiny_network, DenseCRF(weak), VOC_CLASSES)
 
 
 def losses(events: Iterator[Event]) -> list[float]:

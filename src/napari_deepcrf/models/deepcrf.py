@@ -8,12 +8,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_deepcrf.crf import DenseCRF
+from napari_deepcrf.models.backbone import Backbone
 from napari_deepcrf.models.checkpoint import check_tensors, read_checkpoint, write_checkpoint
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork
+from napari_deepcrf.models.mobilenet import MobileNetV2
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.models.zoo import is_known, model_path
 
-_ARCHITECTURE = "vgg16-dense-crf"
+_BACKBONES: dict[str, type[Backbone]] = {
+    "vgg16-dense-crf": VGG16,
+    "mobilenetv2-dense-crf": MobileNetV2,
+}
+"""The architectures that checkpoints name."""
 
 
 class DeepCRF(nn.Module):
@@ -84,10 +91,16 @@ class DeepCRF(nn.Module):
         }
         write_checkpoint(path, tensors, self.configuration())
 
+    @property
+    def architecture(self) -> str:
+        """The name by which checkpoints tell kinds of backbones apart."""
+        kind = type(self.network.backbone)
+        return next(name for name, known in _BACKBONES.items() if known is kind)
+
     def configuration(self) -> dict[str, Any]:
         """Everything that rebuilds the model but the weights, as JSON-able values."""
         return {
-            "architecture": _ARCHITECTURE,
+            "architecture": self.architecture,
             "class_names": list(self.class_names),
             "network": {
                 **self.network.backbone.configuration(),
@@ -110,15 +123,15 @@ class DeepCRF(nn.Module):
 
 def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
     """The model that a configuration describes, with fresh weights."""
-    if config.get("architecture") != _ARCHITECTURE:
-        raise ValueError(
-            f"{path}: expected architecture {_ARCHITECTURE!r}, got {config.get('architecture')!r}"
-        )
+    architecture = config.get("architecture")
+    if architecture not in _BACKBONES:
+        known = " or ".join(map(repr, _BACKBONES))
+        raise ValueError(f"{path}: expected architecture {known}, got {architecture!r}")
     try:
         network = dict(config["network"])
         settings = {name: network.pop(name) for name in ("input_size", "scales")}
         return DeepCRF(
-            UnaryNetwork(VGG16(**network), **settings),
+            UnaryNetwork(_BACKBONES[architecture](**network), **settings),
             build_crf(config["crf"]),
             tuple(config["class_names"]),
         )

@@ -18,8 +18,10 @@ from napari_deepcrf.data.images import check_image
 from napari_deepcrf.data.samples import EvenSubset, SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.device import resolve_device
+from napari_deepcrf.models.backbone import fold_batch_norm
 from napari_deepcrf.models.deepcrf import DeepCRF
-from napari_deepcrf.models.vgg16 import VGG16, UnaryNetwork, fold_batch_norm
+from napari_deepcrf.models.unary import UnaryNetwork
+from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
 from napari_deepcrf.training.distributed import join_group, rank
 from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
@@ -145,7 +147,7 @@ class TrainingRun:
         finally:
             trainer.restore_best()
             if self.model.network.backbone.batch_norm:
-                self.model.network = fold_batch_norm(self.model.network)
+                self.model.network.backbone = fold_batch_norm(self.model.network.backbone)
             self.model.eval()
 
     def _joint(self) -> Iterator[StageEvent]:
@@ -171,16 +173,16 @@ def start_model(
 ) -> DeepCRF:
     """The model a run begins with, see `TrainingRun`."""
     if init is None or init == "imagenet":
-        network = _new_network(config.network, len(class_names))
+        new = _new_backbone(config.network, len(class_names))
         if init == "imagenet":
             from napari_deepcrf.models.imagenet import load_imagenet
 
-            load_imagenet(network.backbone)
+            load_imagenet(new)
+        network = UnaryNetwork(new, input_size=config.network.input_size)
         return DeepCRF(network, DenseCRF(config.crf), class_names)
     given = _given_model(init)
     old = given.network.backbone
-    settings: dict[str, Any] = {**old.configuration(), "num_classes": len(class_names)}
-    backbone = VGG16(**settings)
+    backbone = old.with_changes(num_classes=len(class_names))
     backbone.features.load_state_dict(old.features.state_dict())
     same_classes = given.class_names == class_names
     if same_classes:
@@ -196,15 +198,14 @@ def _given_model(init: DeepCRF | str | Path) -> DeepCRF:
     return init if isinstance(init, DeepCRF) else DeepCRF.load(init)
 
 
-def _new_network(config: NetworkConfig, num_classes: int) -> UnaryNetwork:
-    backbone = VGG16(
+def _new_backbone(config: NetworkConfig, num_classes: int) -> VGG16:
+    return VGG16(
         num_classes,
         width=config.width,
         head=config.head,
         batch_norm=config.batch_norm,
         dropout=config.dropout,
     )
-    return UnaryNetwork(backbone, input_size=config.input_size)
 
 
 def fit(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_deepcrf.data.samples import VOID, SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
-from napari_deepcrf.models.vgg16 import UnaryNetwork
+from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.training.batches import CropBatch, crop_batches, image_tensor
 from napari_deepcrf.training.config import UnaryStage
 from napari_deepcrf.training.distributed import shared_mean
