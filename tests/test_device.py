@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from napari_deepcrf.device import (
     DeviceInfo,
     describe_devices,
+    gradient_scaler,
     network_precision,
     release_memory,
     resolve_device,
@@ -68,7 +70,17 @@ def test_devices_are_listed_best_first(two_gpus):
     assert last.description.startswith("CPU, ")
 
 
-def test_out_of_memory_goes_on_on_the_cpu(monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no room"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("after cub: cudaErrorMemoryAllocation"),
+    ],
+    ids=str,
+)
+def test_out_of_memory_goes_on_on_the_cpu(monkeypatch, caplog, error):
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     tried = []
@@ -76,7 +88,7 @@ def test_out_of_memory_goes_on_on_the_cpu(monkeypatch, caplog):
     def work(device: torch.device) -> str:
         tried.append(device.type)
         if device.type == "cuda":
-            raise torch.OutOfMemoryError("no room")
+            raise error
         return "done"
 
     with caplog.at_level(logging.WARNING):
@@ -97,19 +109,75 @@ def test_other_errors_and_a_full_cpu_are_not_hidden():
 
     with pytest.raises(torch.OutOfMemoryError):
         with_fallback(torch.device("cpu"), full)
+
+    def unlaunched(device: torch.device) -> None:
+        raise RuntimeError("CUDA error: invalid argument")
+
     with pytest.raises(ValueError, match="image: empty"):
         with_fallback(torch.device("cuda", 0), broken)
+    with pytest.raises(RuntimeError, match="invalid argument"):
+        with_fallback(torch.device("cuda", 0), unlaunched)
 
 
-def test_graphs_are_kept_unless_everything_is_released(monkeypatch):
+def test_a_job_leaves_neither_graphs_nor_cached_blocks(monkeypatch):
     released = []
     graphs = SimpleNamespace(release_graphs=lambda: released.append("graphs"))
     monkeypatch.setitem(sys.modules, "napari_deepcrf.lattice.triton_graph", graphs)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append("cache"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: released.append("mps"))
     release_memory(torch.device("cuda", 0))
-    assert released == ["cache"]
-    release_memory(torch.device("cuda", 0), everything=True)
-    assert released == ["cache", "graphs", "cache"]
+    assert released == ["graphs", "cache"]
+    release_memory(torch.device("mps"))
+    assert released == ["graphs", "cache", "mps"]
+
+
+def test_the_memory_of_a_failed_run_is_free_before_the_next(monkeypatch):
+    class Activations:
+        """Memory of a GPU."""
+
+    alive: list[weakref.ref[Activations]] = []
+    left = []
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: left.extend(r for r in alive if r() is not None)
+    )
+
+    def work(device: torch.device) -> str:
+        own = Activations()
+        own.cycle = own  # as a module's hooks may make one
+        alive.append(weakref.ref(own))
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("no room")
+        return "done"
+
+    assert with_fallback(torch.device("cuda", 0), work) == "done"
+    assert left == []
+
+
+def test_tiles_come_before_the_cpu(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    tried = []
+
+    def attempt(name: str, fitting: str):
+        def work(device: torch.device) -> str:
+            tried.append((name, device.type))
+            if device.type != fitting:
+                raise torch.OutOfMemoryError("no room")
+            return name
+
+        return work
+
+    for fitting in ("cuda", "cpu"):
+        tried.clear()
+        with caplog.at_level(logging.WARNING):
+            whole, tiles = attempt("whole", "nowhere"), attempt("tiles", fitting)
+            assert with_fallback(torch.device("cuda", 0), whole, in_tiles=tiles) == "tiles"
+        expected = [("whole", "cuda"), ("tiles", "cuda"), ("tiles", "cpu")]
+        assert tried == expected[: 2 if fitting == "cuda" else 3]
+    assert [record.message.rpartition("; ")[2] for record in caplog.records] == [
+        "this image is done in tiles",
+        "this image is done in tiles",
+        "this image is done on the CPU",
+    ]
 
 
 def test_nothing_is_released_on_the_cpu(monkeypatch):
@@ -124,6 +192,26 @@ def test_networks_run_in_half_precision_on_gpus_alone(monkeypatch, capability, d
     made = []
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: made.append((args, kwargs)))
-    network_precision(torch.device("cuda", 0))
-    network_precision(torch.device("cpu"))
-    assert made == [(("cuda", dtype), {}), (("cpu",), {"enabled": False})]
+    for device in (torch.device("cuda", 0), torch.device("cpu"), torch.device("mps")):
+        network_precision(device)
+    assert made == [
+        (("cuda", dtype), {"enabled": True}),
+        (("cpu", None), {"enabled": False}),
+        (("mps", None), {"enabled": False}),
+    ]
+
+
+@pytest.mark.parametrize(("capability", "scales"), [((9, 0), False), ((7, 5), True)])
+def test_only_float16_gradients_are_scaled(monkeypatch, capability, scales):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, *, enabled: (kind, enabled))
+    assert gradient_scaler(torch.device("cuda", 0)) == ("cuda", scales)
+    assert gradient_scaler(torch.device("cpu")) == ("cpu", False)
+
+
+def test_a_gpu_that_is_taken_is_listed_all_the_same(two_gpus, monkeypatch):
+    def taken(index: int) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", taken)
+    assert describe_devices()[0] == DeviceInfo("cuda:0", "GPU 0, not free")

@@ -61,9 +61,7 @@ def describe_devices() -> tuple[DeviceInfo, ...]:
     found = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            free, total = (size / 2**30 for size in torch.cuda.mem_get_info(index))
-            product = torch.cuda.get_device_name(index)
-            text = f"{product}, {free:.1f} of {total:.1f} GiB free"
+            text = f"{torch.cuda.get_device_name(index)}, {_free_memory(index)}"
             found.append(DeviceInfo(f"cuda:{index}", text))
     if torch.backends.mps.is_available():
         found.append(DeviceInfo("mps", "Apple GPU"))
@@ -71,40 +69,77 @@ def describe_devices() -> tuple[DeviceInfo, ...]:
     return tuple(found)
 
 
-def with_fallback(device: torch.device, work: Callable[[torch.device], _Result]) -> _Result:
-    """Do the work on a device; if memory runs out there, say so in the log and use the CPU."""
+def with_fallback(
+    device: torch.device,
+    work: Callable[[torch.device], _Result],
+    *,
+    in_tiles: Callable[[torch.device], _Result] | None = None,
+) -> _Result:
+    """Do the work on a device; if a GPU's memory runs out, say so in the log and help out.
+
+    ``in_tiles`` does the same work with less memory: it takes over where it is given, on the GPU
+    and then on the CPU. Else the CPU does the work.
+    """
     try:
         return work(device)
-    except torch.OutOfMemoryError:
-        if device.type == "cpu":
+    except RuntimeError as error:
+        if device.type == "cpu" or not _is_out_of_memory(error):
             raise
     # Outside of the handler, whose traceback would keep the tensors of the failed run alive.
-    release_memory(device, everything=True)
-    _logger.warning("%s ran out of memory; this image is done on the CPU", device)
+    gc.collect()
+    release_memory(device)
+    instead = "on the CPU" if in_tiles is None else "in tiles"
+    _logger.warning("%s ran out of memory; this image is done %s", device, instead)
+    if in_tiles is not None:
+        return with_fallback(device, in_tiles)
     return work(torch.device("cpu"))
 
 
-def release_memory(device: torch.device, *, everything: bool = False) -> None:
-    """Give a GPU's unused memory back to other programs after a job.
+def release_memory(device: torch.device) -> None:
+    """Give a GPU's memory back to other programs after a job, CUDA graphs included.
 
-    ``everything`` also gives up what is kept for the next job, the CUDA graphs of mean fields.
+    Not between a slider's moves, which graphs make fast.
+    """
+    graphs = sys.modules.get("napari_deepcrf.lattice.triton_graph")
+    if device.type == "cuda" and graphs is not None:
+        graphs.release_graphs()
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).empty_cache()
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """What networks compute in on a CUDA GPU; None elsewhere, where it is float32.
+
+    bfloat16 where the GPU has it, for it has the range of float32; else float16.
     """
     if device.type != "cuda":
-        return
-    if everything:
-        graphs = sys.modules.get("napari_deepcrf.lattice.triton_graph")
-        if graphs is not None:
-            graphs.release_graphs()
-        gc.collect()
-    torch.cuda.empty_cache()
+        return None
+    ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if ampere else torch.float16
 
 
 def network_precision(device: torch.device) -> torch.autocast:
-    """The context in which networks run: half precision on CUDA GPUs, float32 elsewhere.
+    """The context in which networks run: ``half_precision`` where there is one."""
+    dtype = half_precision(device)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
-    bfloat16 where the GPU computes with it, for it has the range of float32; else float16.
-    """
-    if device.type != "cuda":
-        return torch.autocast(device.type, enabled=False)
-    ampere = torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.autocast("cuda", torch.bfloat16 if ampere else torch.float16)
+
+def gradient_scaler(device: torch.device) -> torch.amp.GradScaler:
+    """Scales losses so that float16 gradients do not vanish; does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=half_precision(device) is torch.float16)
+
+
+def _free_memory(index: int) -> str:
+    try:
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(index))
+    except RuntimeError:  # another program has taken all, or has the GPU to itself
+        return "not free"
+    return f"{free:.1f} of {total:.1f} GiB free"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch, Triton or one of NVIDIA's libraries found no memory."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in text for sign in ("out of memory", "alloc_failed", "memoryallocation")
+    )
