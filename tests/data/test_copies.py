@@ -90,8 +90,38 @@ def test_all_problems_are_listed_at_once():
     assert "image is 61×29 but labels are 61×30" in problems[1]
 
 
-def test_every_problem_is_in_the_message():
-    problems = [f"problem {n}" for n in range(25)]
+def test_a_long_message_counts_what_it_leaves_out():
+    problems = [f"problem {n}" for n in range(342)]
     error = DatasetError("here", problems)
-    assert str(error) == "here: 25 problems: " + "; ".join(problems)
+    assert str(error) == f"here: 342 problems: {'; '.join(problems[:30])}; and 312 more"
     assert error.problems == tuple(problems)
+    short = DatasetError("here", problems[:30])
+    assert str(short) == "here: 30 problems: " + "; ".join(problems[:30])
+
+
+def test_samples_of_original_size_are_read_when_asked_for():
+    dataset = Listed(sample(), sample("two"))
+    copies = ReducedCopies(dataset, None)
+    assert dataset.reads == 2
+    assert copies[1].name == "two"
+    assert dataset.reads == 3
+
+
+def test_samples_of_original_size_are_checked_once(tmp_path):
+    path = tmp_path / "labels.png"
+    path.write_bytes(b"fine")
+    dataset = Listed(sample(), files=(path,))
+    ReducedCopies(dataset, None, cache=tmp_path / "cache")
+    copies = ReducedCopies(dataset, None, cache=tmp_path / "cache")
+    assert dataset.reads == 1
+    assert len(copies) == 1
+    assert (copies[0].image == sample().image).all()
+
+
+def test_a_class_that_must_occur_and_does_not_is_named():
+    dataset = Listed(sample(), sample("unequal", shape=(30, 61)))
+    dataset.class_names = ("background", "thing", "other")
+    ReducedCopies(dataset, 40)
+    dataset.required_classes = dataset.class_names
+    with pytest.raises(DatasetError, match=r"no pixel is labelled 'other' \(label 3\)"):
+        ReducedCopies(dataset, 40)

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy.io import savemat
 
 from napari_deepcrf.data.folder import FolderDataset
+from napari_deepcrf.data.matlab import read_mat_labels
+from napari_deepcrf.data.problems import check_dataset
 from napari_deepcrf.data.samples import VOID, DatasetError
-from napari_deepcrf.data.sbd import SBDDataset, read_mat_labels
+from napari_deepcrf.data.sbd import SBDDataset
 
 
 @pytest.fixture
@@ -35,17 +38,71 @@ def test_a_folder_of_pairs(pairs):
     assert FolderDataset(pairs).class_names == ("sky", "sea", "sand")
 
 
-def test_pairs_that_lack_a_half_are_all_named(pairs):
+def test_labels_saved_by_napari_are_read(pairs):
     (pairs / "labels/one.png").unlink()
-    (pairs / "images/two.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"one\.png: no labels; two\.png: no image"):
-        FolderDataset(pairs)
+    labels = np.zeros((11, 14), np.int32)
+    labels[:4] = 2
+    tifffile.imwrite(pairs / "labels/one.tif", labels)
+    dataset = FolderDataset(pairs)
+    assert (dataset[0].labels[:4] == 1).all()
+    assert (dataset[0].labels[4:] == VOID).all()
 
 
-def test_broken_files_and_missing_folders_are_named(pairs, tmp_path):
+def test_lists_split_a_folder(pairs):
+    (pairs / "train.txt").write_text("one\n")
+    (pairs / "val.txt").write_text("two\n")
+    train, val = FolderDataset(pairs, "train"), FolderDataset(pairs, "val")
+    assert (train.names, val.names) == (("one",), ("two",))
+    assert train.class_names == val.class_names
+    with pytest.raises(DatasetError, match=r"test\.txt: expected names, one a line"):
+        FolderDataset(pairs, "test")
+
+
+def test_everything_wrong_with_a_folder_is_listed_at_once(pairs):
+    def save(name, labels, shape=(11, 14, 3)):
+        Image.fromarray(np.zeros(shape, np.uint8)).save(pairs / f"images/{name}.png")
+        Image.fromarray(labels.astype(np.uint8)).save(pairs / f"labels/{name}.png")
+
+    (pairs / "classes.txt").write_text("sky\nsea\nsand\nsnow\n")
     (pairs / "images/one.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"one\.png"):
-        FolderDataset(pairs)[0]
+    (pairs / "labels/one.png").write_bytes(b"nothing either")
+    (pairs / "images/two.jpg").unlink()
+    save("three", np.ones((11, 14)), shape=(12, 14, 3))
+    save("four", np.full((11, 14), 9))
+    save("five", np.zeros((11, 14)))
+    save("six", np.ones((11, 14)))
+    (pairs / "labels/six.png").unlink()
+    save("seven", np.ones((11, 14)))
+    with pytest.raises(DatasetError) as caught:
+        FolderDataset(pairs)
+    assert "\n" not in str(caught.value)
+    expected = [
+        "labels/five.png: no labelled pixel",
+        "labels/four.png: label 9 is out of range, expected 0 (unlabelled) to 4",
+        "images/one.png: expected an image file",
+        "labels/one.png: unreadable (cannot identify image file",
+        "missing labels labels/six.png",
+        "labels/three.png: image is 14×12 but labels are 14×11",
+        "missing image images/two.*",
+        "no pixel is labelled 'sea' (label 2)",
+        "no pixel is labelled 'sand' (label 3)",
+        "no pixel is labelled 'snow' (label 4)",
+    ]
+    assert len(caught.value.problems) == len(expected)
+    for problem, start in zip(caught.value.problems, expected, strict=True):
+        assert problem.startswith(start)
+
+
+def test_every_unreadable_label_is_named_where_nothing_is_missing(pairs):
+    for name in ("one", "two"):
+        (pairs / f"labels/{name}.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError) as caught:
+        check_dataset(FolderDataset(pairs))
+    for name in ("one", "two"):
+        assert any(p.startswith(f"labels/{name}.png: unreadable") for p in caught.value.problems)
+
+
+def test_missing_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="no folder 'images'; no folder 'labels'"):
         FolderDataset(tmp_path / "images")
 
@@ -74,7 +131,7 @@ def test_sbd_reads_matlab_labels(sbd):
 def test_what_sbd_lacks_is_named(sbd, tmp_path):
     (sbd / "benchmark_RELEASE/dataset/train.txt").write_text("2008_000002\n2008_000003\n")
     with pytest.raises(
-        DatasetError, match=r"missing img/2008_000003\.jpg; missing cls/2008_000003"
+        DatasetError, match=r"missing image img/2008_000003\.jpg; missing labels cls/2008_000003"
     ):
         SBDDataset(sbd, "train")
     with pytest.raises(ValueError, match="no split 'val'"):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from napari_deepcrf.data.samples import VOID, DatasetError
 from napari_deepcrf.data.voc import VOC_CLASSES, VOCDataset, read_labels, voc_palette
@@ -84,10 +85,47 @@ def test_everything_missing_is_named_at_once(root):
 def test_no_missing_label_is_left_out_however_many(root):
     names = [f"lost{number:03d}" for number in range(40)]
     (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names))
-    with pytest.raises(DatasetError, match="80 problems") as caught:
+    with pytest.raises(DatasetError, match=r"80 problems: .*; and 50 more$") as caught:
         VOCDataset(root, "val")
     for name in names:
-        assert f"missing labels SegmentationClass/{name}.png" in str(caught.value)
+        assert f"missing labels SegmentationClass/{name}.png" in caught.value.problems
+
+
+def test_what_else_is_wrong_is_listed_with_missing_files(root):
+    (root / "JPEGImages/a.jpg").unlink()
+    (root / "JPEGImages/b.jpg").write_bytes(b"not a photo")
+    Image.fromarray(np.full((21, 34), 77, np.uint8)).save(root / "SegmentationClassAug/c.png")
+    with pytest.raises(DatasetError) as caught:
+        VOCDataset(root, "train_aug")
+    missing, unreadable, unequal = caught.value.problems
+    assert missing == "missing image JPEGImages/a.jpg"
+    assert unreadable.startswith("JPEGImages/b.jpg: unreadable (cannot identify image file")
+    assert unequal == "SegmentationClassAug/c.png: image is 33×21 but labels are 34×21"
+
+
+def test_sbd_beside_the_devkit_gives_labels_and_train_aug(root):
+    sbd = root.parent / "benchmark_RELEASE/dataset"
+    (sbd / "cls").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train_aug.txt").unlink()
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    labels = np.zeros((21, 33), np.uint8)
+    labels[5:, 4:] = 20
+    for name in ("d", "e"):
+        Image.fromarray(np.zeros((21, 33, 3), np.uint8)).save(root / f"JPEGImages/{name}.jpg")
+        savemat(sbd / f"cls/{name}.mat", {"GTcls": {"Segmentation": labels}})
+    (sbd / "train.txt").write_text("e\na\n")
+    (sbd / "val.txt").write_text("d\nc\n")
+    for place in (root, root.parent):
+        dataset = VOCDataset(place, "train_aug")
+        assert dataset.names == ("a", "b", "d", "e")
+        assert (dataset[2].labels == labels).all()
+        assert VOID in dataset[0].labels
+
+
+def test_train_aug_without_sbd_says_what_it_needs(root):
+    (root / "ImageSets/Segmentation/train_aug.txt").unlink()
+    with pytest.raises(DatasetError, match="found train, and no benchmark_RELEASE of SBD beside"):
+        VOCDataset(root, "train_aug")
 
 
 def test_unknown_splits_and_folders_are_named(root, tmp_path):
@@ -106,5 +144,5 @@ def test_colour_labels_are_refused(tmp_path):
 
 def test_a_broken_image_is_named(root):
     (root / "JPEGImages/b.jpg").write_bytes(b"not a photo")
-    with pytest.raises(ValueError, match="b: unreadable image"):
+    with pytest.raises(DatasetError, match=r"JPEGImages/b\.jpg: unreadable"):
         VOCDataset(root, "train")[1]

@@ -10,10 +10,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from napari_deepcrf.atomic import atomic_write
-from napari_deepcrf.data.samples import DatasetError, Sample, SegmentationDataset, check_sample
+from napari_deepcrf.data.problems import sound_samples
+from napari_deepcrf.data.samples import DatasetError, Sample, SegmentationDataset
 
 
 def reduce_sample(sample: Sample, size: int) -> Sample:
@@ -29,7 +31,10 @@ def reduce_sample(sample: Sample, size: int) -> Sample:
 
 
 class ReducedCopies:
-    """All samples of ``dataset`` in memory, reduced to ``size`` pixels and checked.
+    """The samples of ``dataset``, reduced to ``size`` pixels and checked.
+
+    Reduced copies are kept in memory; samples of original size are read again whenever they are
+    asked for, as they may be many gigabytes.
 
     Parameters
     ----------
@@ -39,7 +44,7 @@ class ReducedCopies:
         A folder that keeps the copies of named files between runs; ``None`` for none.
 
     Raises `DatasetError` listing every sample that is unreadable, of unequal size, without a
-    labelled pixel or with labels out of range.
+    labelled pixel or with labels out of range, and every class that must occur and does not.
     """
 
     def __init__(
@@ -47,42 +52,35 @@ class ReducedCopies:
     ) -> None:
         self.class_names = dataset.class_names
         self.size = size
+        self._dataset = dataset
         self._samples: list[Sample] = []
         path = None if cache is None else cache / f"{_fingerprint(dataset, size)}.npz"
         if path is not None and path.is_file():
             self._samples = _load(path)
             return
-        problems = []
-        for index in range(len(dataset)):
-            try:
-                sample = dataset[index]
-            except ValueError as error:
-                problems.append(str(error))
-                continue
-            problem = check_sample(sample, len(self.class_names))
-            if problem is not None:
-                problems.append(problem)
-            else:
-                self._samples.append(sample if size is None else reduce_sample(sample, size))
+        problems: list[str] = []
+        for sample in sound_samples(dataset, problems):
+            if size is not None:
+                self._samples.append(reduce_sample(sample, size))
         if problems:
             raise DatasetError("dataset", problems)
         if path is not None:
             _save(path, self._samples)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+        return self._dataset[index] if self.size is None else self._samples[index]
 
 
 def _fingerprint(dataset: SegmentationDataset, size: int | None) -> str:
-    """Changes with the files' names, sizes and times, so that mended labels are read anew."""
+    """Changes with classes and the files' names, sizes and times: what was mended is read anew."""
     files: tuple[Path, ...] | None = getattr(dataset, "files", None)
     if files is None:
         raise ValueError("cache: expected a dataset of files, got one in memory")
     stamps = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
-    return hashlib.sha256(repr((size, stamps)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((size, dataset.class_names, stamps)).encode()).hexdigest()[:16]
 
 
 def _save(path: Path, samples: list[Sample]) -> None:
@@ -92,9 +90,13 @@ def _save(path: Path, samples: list[Sample]) -> None:
             file,
             names=np.array([sample.name for sample in samples]),
             shapes=np.array([sample.labels.shape for sample in samples]),
-            images=np.concatenate([sample.image.reshape(-1) for sample in samples]),
-            labels=np.concatenate([sample.labels.reshape(-1) for sample in samples]),
+            images=_flat([sample.image for sample in samples]),
+            labels=_flat([sample.labels for sample in samples]),
         )
+
+
+def _flat(arrays: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.concatenate([np.empty(0, np.uint8), *(array.reshape(-1) for array in arrays)])
 
 
 def _load(path: Path) -> list[Sample]:

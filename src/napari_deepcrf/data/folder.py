@@ -1,14 +1,18 @@
-"""A folder of one's own: ``images/NAME.*`` with annotations ``labels/NAME.png``."""
+"""A folder of one's own: ``images/NAME.*`` with annotations ``labels/NAME.*``."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_deepcrf.data.arrays import MAX_CLASSES, from_annotation
 from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.problems import check_files, read_pair
 from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.data.voc import read_labels
 
@@ -18,60 +22,103 @@ IMAGES, LABELS, CLASSES_FILE = "images", "labels", "classes.txt"
 class FolderDataset:
     """Pairs of equal stem in ``root/images`` and ``root/labels``.
 
-    Labels are 8-bit PNGs, grey or palette, as a napari Labels layer has them: 0 is unlabelled and
-    leaves the loss, k + 1 stands for class k. ``root/classes.txt`` names the classes, one a line;
-    without it they are "class 1" … up to the largest annotation. Raises `DatasetError` that lists
-    every image without labels and every labels file without an image.
+    Labels are 8-bit PNGs, grey or palette, or TIFFs of integers, as a napari Labels layer is
+    saved: 0 is unlabelled and leaves the loss, k + 1 stands for class k. ``root/classes.txt``
+    names the classes, one a line; without it they are "class 1" … up to the largest annotation.
+    ``split`` names a list of stems, ``root/SPLIT.txt``; without one all pairs are taken. Every
+    class must be annotated somewhere, but for a split's. Raises `DatasetError` where files are
+    missing, which lists everything else that is wrong, too.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, split: str | None = None) -> None:
         self.root = Path(root)
         missing = [name for name in (IMAGES, LABELS) if not (self.root / name).is_dir()]
         if missing:
             raise DatasetError(str(self.root), [f"no folder {name!r}" for name in missing])
-        images = _by_stem(self.root / IMAGES)
-        labels = _by_stem(self.root / LABELS)
-        problems = [
-            f"{images[stem].name}: no labels" for stem in sorted(images.keys() - labels.keys())
-        ]
-        problems += [
-            f"{labels[stem].name}: no image" for stem in sorted(labels.keys() - images.keys())
-        ]
-        if not problems and not images:
-            problems = [f"{IMAGES}: no image"]
-        if problems:
-            raise DatasetError(str(self.root), problems)
-        self.names = tuple(sorted(images))
-        self._images, self._labels = images, labels
-        self.class_names = self._read_classes()
+        images, labels = _by_stem(self.root / IMAGES), _by_stem(self.root / LABELS)
+        self.names = self._read_split(split) or tuple(sorted(images.keys() | labels.keys()))
+        if not self.names:
+            raise DatasetError(str(self.root), [f"{IMAGES}: no image"])
+        self.pairs = tuple(
+            (
+                images.get(name, self.root / IMAGES / f"{name}.*"),
+                labels.get(name, self.root / LABELS / f"{name}.png"),
+            )
+            for name in self.names
+        )
+        self.class_names = self._read_classes() or self._number_classes()
+        self.required_classes = () if split else self.class_names
+        check_files(self, self.pairs, str(self.root))
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file whose content the samples come from."""
-        return (*self._images.values(), *self._labels.values())
+        return tuple(path for pair in self.pairs for path in pair)
+
+    def _read_split(self, split: str | None) -> tuple[str, ...]:
+        if split is None:
+            return ()
+        path = self.root / f"{split}.txt"
+        names = _lines(path) if path.is_file() else ()
+        if not names:
+            raise DatasetError(str(self.root), [f"{path.name}: expected names, one a line"])
+        return names
 
     def _read_classes(self) -> tuple[str, ...]:
         path = self.root / CLASSES_FILE
-        if path.is_file():
-            names = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-            if not 2 <= len(names) <= MAX_CLASSES:
-                raise DatasetError(
-                    str(path), [f"expected 2 to {MAX_CLASSES} class names, got {len(names)}"]
-                )
-            return names
-        highest = max(int(read_labels(path).max()) for path in self._labels.values())
-        return tuple(f"class {n + 1}" for n in range(max(2, highest)))
+        if not path.is_file():
+            return ()
+        names = _lines(path)
+        if not 2 <= len(names) <= MAX_CLASSES:
+            raise DatasetError(
+                str(path), [f"expected 2 to {MAX_CLASSES} class names, got {len(names)}"]
+            )
+        return names
+
+    def _number_classes(self) -> tuple[str, ...]:
+        """Names up to the largest annotation, whichever the split."""
+        highest = 2
+        for path in _by_stem(self.root / LABELS).values():
+            # What cannot be read is named with all that is wrong when the samples are read.
+            with suppress(Exception):
+                highest = max(highest, int(_read_annotation(path).max(initial=0)))
+        return tuple(f"class {n + 1}" for n in range(min(highest, MAX_CLASSES)))
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.names[index]
-        try:
-            image = check_image(read_image(self._images[name])).round().astype(np.uint8)
-            return Sample(name, image, from_annotation(read_labels(self._labels[name])))
-        except (OSError, TypeError) as error:
-            raise ValueError(f"{name}: unreadable image or labels ({error})") from error
+        return read_pair(self.names[index], self.pairs[index], _read_image, self._read_labels)
+
+    def _read_labels(self, path: Path) -> NDArray[np.uint8]:
+        annotation = _read_annotation(path)
+        low, high = int(annotation.min(initial=0)), int(annotation.max(initial=0))
+        if low < 0 or high > len(self.class_names):
+            raise ValueError(
+                f"label {low if low < 0 else high} is out of range, expected 0 (unlabelled) to "
+                f"{len(self.class_names)}"
+            )
+        return from_annotation(annotation)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    return check_image(read_image(path)).round().astype(np.uint8)
+
+
+def _read_annotation(path: Path) -> NDArray[np.integer[Any]]:
+    """(H, W) numbers as they are in the file: those of a palette PNG are its indices."""
+    if path.suffix.lower() == ".png":
+        return read_labels(path)
+    labels = read_image(path)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"expected (H, W) whole numbers, got {labels.dtype} of shape {labels.shape}"
+        )
+    return labels
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,29 +51,43 @@ class EvenSubset:
         return self._dataset[int(self._indices[index])]
 
 
-class DatasetError(ValueError):
-    """A dataset cannot be used; message and ``problems`` list everything that is wrong with it."""
+SHOWN_PROBLEMS = 30
+"""How many problems a message lists before it only counts the rest."""
 
-    def __init__(self, where: str, problems: list[str]) -> None:
+
+class DatasetError(ValueError):
+    """A dataset cannot be used.
+
+    ``problems`` lists everything that is wrong with it; the message the first
+    `SHOWN_PROBLEMS`, in one line, and how many more there are.
+    """
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
-        super().__init__(f"{where}: {count}: {'; '.join(problems)}")
+        shown = "; ".join(problems[:SHOWN_PROBLEMS])
+        more = len(problems) - SHOWN_PROBLEMS
+        super().__init__(f"{where}: {count}: {shown}" + (f"; and {more} more" if more > 0 else ""))
 
 
-def check_sample(sample: Sample, num_classes: int) -> str | None:
-    """What is wrong with a sample, in one phrase that names it, or ``None``."""
+def check_sample(sample: Sample, num_classes: int, *, file: str | None = None) -> str | None:
+    """What is wrong with a sample, in one phrase, or ``None``.
+
+    The phrase names ``file``, by default the sample.
+    """
+    title = file or sample.name
     if sample.image.shape[:2] != sample.labels.shape:
         return (
-            f"{sample.name}: image is {sample.image.shape[1]}×{sample.image.shape[0]} but labels "
+            f"{title}: image is {sample.image.shape[1]}×{sample.image.shape[0]} but labels "
             f"are {sample.labels.shape[1]}×{sample.labels.shape[0]}"
         )
     classes = np.unique(sample.labels)
     unknown = classes[(classes >= num_classes) & (classes != VOID)]
     if unknown.size:
         return (
-            f"{sample.name}: label {int(unknown[0])} is out of range, expected 0 to "
+            f"{title}: label {int(unknown[0])} is out of range, expected 0 to "
             f"{num_classes - 1} or {VOID} (void)"
         )
     if np.all(classes == VOID):
-        return f"{sample.name}: no labelled pixel"
+        return f"{title}: no labelled pixel"
     return None

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 in the devkit's own layout, with SBD's extra annotations as raw index PNG."""
+"""PASCAL VOC 2012 in the devkit's own layout, with SBD's extra annotations as PNG or .mat."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from napari_deepcrf.data.matlab import find_sbd, read_mat_labels
+from napari_deepcrf.data.problems import check_files, read_pair
 from napari_deepcrf.data.samples import DatasetError, Sample
 
 VOC_CLASSES = (
@@ -70,8 +72,10 @@ class VOCDataset:
     """One split of ``root/VOC2012`` or ``root`` itself (the folder that holds JPEGImages).
 
     ``split`` names a list in ImageSets/Segmentation (train, trainval, train_aug, val). Labels
-    are the official ones where they exist and SBD's elsewhere. Raises `DatasetError` that lists
-    every missing file at once.
+    are the official ones where they exist, else those of SegmentationClassAug, else SBD's own
+    .mat files, whose folder (benchmark_RELEASE as it is distributed) may lie beside the devkit:
+    then train_aug needs no list, being train and all of SBD without val. Raises `DatasetError`
+    where files are missing, which lists everything else that is wrong, too.
     """
 
     class_names: tuple[str, ...] = VOC_CLASSES
@@ -79,50 +83,52 @@ class VOCDataset:
     def __init__(self, root: Path | str, split: str) -> None:
         self.root = _find_devkit(Path(root))
         self.split = split
-        list_file = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if not list_file.is_file():
-            known = sorted(path.stem for path in list_file.parent.glob("*.txt"))
-            raise DatasetError(
-                str(self.root), [f"no split {split!r}, found {', '.join(known) or 'none'}"]
-            )
-        self.names = tuple(list_file.read_text().split())
-        self._labels: list[Path] = []
-        problems = [] if self.names else [f"{list_file.name} is empty"]
-        for name in self.names:
-            labels = self._find_labels(name)
-            if not self._image_path(name).is_file():
-                problems.append(f"missing image JPEGImages/{name}.jpg")
-            if labels is None:
-                problems.append(f"missing labels {_OFFICIAL}/{name}.png")
-            else:
-                self._labels.append(labels)
-        if problems:
-            raise DatasetError(str(self.root), problems)
+        places = (Path(root), *list(self.root.parents)[:2], self.root)
+        self._sbd = next((found for place in places if (found := find_sbd(place))), None)
+        self.names = self._read_list(split)
+        self.pairs = tuple(
+            (self.root / "JPEGImages" / f"{name}.jpg", self._find_labels(name))
+            for name in self.names
+        )
+        check_files(self, self.pairs, str(self.root))
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file whose content the samples come from."""
-        return (*map(self._image_path, self.names), *self._labels)
+        return tuple(path for pair in self.pairs for path in pair)
 
-    def _image_path(self, name: str) -> Path:
-        return self.root / "JPEGImages" / f"{name}.jpg"
+    def _read_list(self, split: str) -> tuple[str, ...]:
+        folder = self.root / "ImageSets" / "Segmentation"
+        file = folder / f"{split}.txt"
+        if file.is_file():
+            names = tuple(file.read_text().split())
+            if not names:
+                raise DatasetError(str(self.root), [f"{file.name} is empty"])
+            return names
+        if split == "train_aug" and self._sbd is not None:
+            train, val = self._read_list("train"), self._read_list("val")
+            lists = (self._sbd / f"{part}.txt" for part in ("train", "val"))
+            extra = {name for path in lists for name in path.read_text().split()}
+            return (*train, *sorted(extra.difference(train, val)))
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
+        hint = ", and no benchmark_RELEASE of SBD beside it" if split == "train_aug" else ""
+        raise DatasetError(str(self.root), [f"no split {split!r}, found {known}{hint}"])
 
-    def _find_labels(self, name: str) -> Path | None:
-        for folder in (_OFFICIAL, _AUGMENTED):
-            path = self.root / folder / f"{name}.png"
-            if path.is_file():
-                return path
-        return None
+    def _find_labels(self, name: str) -> Path:
+        places = [self.root / _OFFICIAL / f"{name}.png", self.root / _AUGMENTED / f"{name}.png"]
+        if self._sbd is not None:
+            places.append(self._sbd / "cls" / f"{name}.mat")
+        return next((path for path in places if path.is_file()), places[0])
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        name, labels = self.names[index], self._labels[index]
-        try:
-            return Sample(name, read_rgb(self._image_path(name)), read_labels(labels))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{name}: unreadable image or labels ({error})") from error
+        return read_pair(self.names[index], self.pairs[index], read_rgb, _read_any_labels)
+
+
+def _read_any_labels(path: Path) -> NDArray[np.uint8]:
+    return read_mat_labels(path) if path.suffix == ".mat" else read_labels(path)
 
 
 def _find_devkit(root: Path) -> Path:
