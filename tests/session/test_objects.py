@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ def result():
     return Result(
         identity=identity,
         class_names=("background", "cat", "dog"),
+        classes=(0, 1, 2),
         unary=np.log(marginals).astype(np.float32),
         marginals=marginals[:, None],
         history=labels[None],
@@ -43,6 +46,15 @@ def test_small_regions_are_left_out(result):
     none = find_objects(result, 1, minimum=1000)
     assert none.labels.max() == 0
     assert len(none.table["area"]) == 0
+
+
+def test_a_class_whose_marginals_were_not_kept_is_nowhere(result):
+    kept = replace(result, classes=(0, 1), marginals=result.marginals[:2])
+    expected, found = (find_objects(r, 1, minimum=2).table for r in (result, kept))
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-3)
+    empty = replace(kept, history=np.zeros_like(result.history))
+    assert len(find_objects(empty, 2, minimum=1).table["index"]) == 0
 
 
 def test_bad_arguments_are_named(result):

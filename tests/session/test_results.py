@@ -6,13 +6,15 @@ import torch
 from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.session import CRFSettings, Identity
 from napari_deepcrf.session.results import ResultBuilder, memory_needed
+from napari_deepcrf.session.settings import Keep
 
+ALL = Keep()
 IDENTITY = Identity(image="a", unary="m", settings=CRFSettings(parameters=CRFParameters()))
 
 
-def build(marginals, announced):
+def build(marginals, announced, keep=ALL):
     unary = np.zeros(marginals.shape[1:], np.float32)
-    builder = ResultBuilder(unary, announced)
+    builder = ResultBuilder(unary, announced, keep)
     for q in marginals:
         builder.add(q)
     return builder.build(IDENTITY, ("a", "b", "c"))
@@ -40,7 +42,45 @@ def test_updates_left_out_are_cut_off():
     assert result.marginals.shape == (3, 2, 4, 4)
 
 
+def some_marginals():
+    """4 updates of 3 classes on 7×5 pixels, the second class the best one nowhere."""
+    torch.manual_seed(1)
+    scores = torch.randn(4, 3, 7, 5)
+    scores[:, 1] -= 20
+    return torch.softmax(scores, 1)
+
+
+def arrays(result):
+    return result.unary, result.marginals, result.history, result.uncertainty
+
+
+def test_marginals_may_be_kept_of_the_last_update_alone():
+    q = some_marginals()
+    result = build(q, 3, Keep(last_only=True))
+    assert result.marginals.shape == (3, 1, 7, 5)
+    assert result.first_update == 3
+    assert result.history.shape == (4, 7, 5)
+    np.testing.assert_allclose(result.marginals[:, 0], q[3].numpy(), atol=1e-3)
+    assert result.probability(2, 3, 4, 1) == float(result.marginals[2, 0, 4, 1])
+    assert result.probability(2, 2, 4, 1) is None
+
+
+def test_marginals_may_be_kept_of_present_classes_alone():
+    q = some_marginals()
+    result = build(q, 3, Keep(present_only=True))
+    assert result.classes == (0, 2)
+    assert result.kept_names == ("a", "c")
+    assert result.unary.shape == (2, 7, 5)
+    np.testing.assert_allclose(result.marginals.swapaxes(0, 1), q[:, [0, 2]].numpy(), atol=1e-3)
+    np.testing.assert_array_equal(result.history, q.argmax(1).numpy())
+    assert result.probability(2, 1, 3, 3) == float(result.marginals[1, 1, 3, 3])
+    assert result.probability(1, 1, 3, 3) is None
+
+
 def test_memory_is_what_the_arrays_take():
-    result = build(torch.softmax(torch.randn(4, 3, 7, 5), 1), 3)
-    arrays = (result.unary, result.marginals, result.history, result.uncertainty)
-    assert memory_needed(3, 3, 7, 5) == sum(a.nbytes for a in arrays)
+    for keep in (Keep(), Keep(last_only=True)):
+        needed = memory_needed(3, 3, 7, 5, keep)
+        assert needed == sum(a.nbytes for a in arrays(build(some_marginals(), 3, keep)))
+    least = Keep(present_only=True, last_only=True)
+    result = build(some_marginals(), 3, least)
+    assert sum(a.nbytes for a in arrays(result)) < memory_needed(3, 3, 7, 5, least)

@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 
+from napari_deepcrf.interrupt import checkpoint
+
 
 @cache
 def _pool() -> ThreadPoolExecutor:
@@ -19,7 +21,9 @@ def run_all(tasks: Iterable[Callable[[], None]]) -> None:
     """Run independent tasks, in any order, on ``torch.get_num_threads()`` threads.
 
     The caller's thread works too, so that calls from several threads cannot block each other.
+    Raises `Interrupted`, before it begins, where the caller's work is to stop.
     """
+    checkpoint()
     pending = list(tasks)
     helpers = min(torch.get_num_threads(), len(pending)) - 1
     queue = iter(pending)  # advancing a list iterator is atomic

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.partial import Region
     from napari_deepcrf.session.refiner import UnaryCache
     from napari_deepcrf.session.results import Identity, Result
 
@@ -45,6 +49,15 @@ class ResultReady:
     cache: UnaryCache | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class PartReady:
+    """Labels (h, w) of a region at reduced resolution, to look at until the whole is done."""
+
+    identity: Identity
+    region: Region
+    labels: npt.NDArray[Any]
+
+
 @dataclass(frozen=True)
 class DivergenceReady:
     """KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T of a result."""
@@ -61,7 +74,8 @@ class Job:
     """Work to be done off the main thread: iterate ``steps()`` and hand every event back.
 
     The generator behind ``steps`` touches nothing mutable of the session: all it needs was
-    captured when the job was made. It may be closed between two events, which cancels it.
+    captured when the job was made. It may be closed between two events, which cancels it; whoever
+    runs it under `interruptible(job.cancelled)` can end it in the middle of a long piece as well.
     """
 
     kind: str
@@ -70,3 +84,5 @@ class Job:
     steps: Callable[[], Iterator[Event]] = field(repr=False)
     quiet: bool = False
     """Not worth a word in the window: nothing waits for it."""
+    cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+    """Set when the job is to stop."""

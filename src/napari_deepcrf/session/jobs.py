@@ -1,7 +1,8 @@
 """The work behind the session's use cases: generators that a worker iterates.
 
 Every generator yields between two pieces of work, so that closing it cancels within one
-network pass or one mean-field update. PyTorch and Numba release the interpreter lock inside.
+network pass or one mean field; inside of them, checkpoints answer to an `interruptible` caller.
+PyTorch and Numba release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from napari_deepcrf.session.events import (
     Progress,
     ResultReady,
 )
+from napari_deepcrf.session.networks import interruptible_network
 from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
-from napari_deepcrf.session.results import Identity, ResultBuilder, memory_needed
+from napari_deepcrf.session.results import Identity, ResultBuilder
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -52,7 +54,8 @@ def segment_image(
     pixels = check_image(image.read())
     yield Progress("Running the network", 1, total)
     predictor = Predictor(model, device=device)
-    scores = predictor.unary(pixels)
+    with interruptible_network(model):
+        scores = predictor.unary(pixels)
     cache = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
@@ -108,10 +111,8 @@ def measure(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
 
 def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
     settings = identity.settings
-    classes, height, width = cache.scores.shape
-    megabytes = memory_needed(classes, settings.iterations, height, width) / 1e6
-    yield Progress(f"Building the lattices; the layers take {megabytes:.0f} MB", done, total)
-    builder = ResultBuilder(cache.scores, settings.iterations)
+    yield Progress("Building the lattices", done, total)
+    builder = ResultBuilder(cache.scores, settings.iterations, settings.keep)
     for t, marginals in enumerate(cache.trace(settings)):
         builder.add(marginals)
         yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)

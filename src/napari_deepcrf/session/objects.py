@@ -48,9 +48,9 @@ def find_objects(result: Result, class_index: int, minimum: int) -> Objects:
     number = np.where(keep, np.cumsum(keep), 0)
     labels = number[regions].astype(np.int32)
     index = np.arange(1, int(number.max(initial=0)) + 1)
-    probability = result.marginals[class_index, -1].astype(np.float32)
+    probability = _probability(result, class_index)
     border = np.where(find_boundaries(labels, mode="inner"), labels, 0)
-    entropy = _entropy(result.marginals[:, -1])
+    entropy = _entropy(result)
     return Objects(
         labels=labels,
         table={
@@ -62,9 +62,19 @@ def find_objects(result: Result, class_index: int, minimum: int) -> Objects:
     )
 
 
-def _entropy(marginals: Array) -> Array:
-    """(H, W) entropy of (L, H, W) marginals, in nats."""
-    p = np.clip(marginals.astype(np.float32), 1e-7, 1)
+def _probability(result: Result, class_index: int) -> Array:
+    """(H, W) marginal of a class in the last update; 0 where it was not kept, being nowhere."""
+    if class_index not in result.classes:
+        return np.zeros(result.labels.shape, np.float32)
+    return np.asarray(result.marginals[result.classes.index(class_index), -1].astype(np.float32))
+
+
+def _entropy(result: Result) -> Array:
+    """(H, W) entropy of the last marginals, in nats; classes that were not kept count as one."""
+    p = result.marginals[:, -1].astype(np.float32)
+    if len(result.classes) < len(result.class_names):
+        p = np.concatenate([p, 1 - p.sum(axis=0, keepdims=True)])
+    p = np.clip(p, 1e-7, 1)
     return np.asarray(-(p * np.log(p)).sum(axis=0))
 
 

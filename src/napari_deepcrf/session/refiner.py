@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.crf import DenseCRF
     from napari_deepcrf.crf.prepared import PreparedImages
     from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.session.partial import Region
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
@@ -34,6 +36,8 @@ class UnaryCache:
     device: str = "cpu"
     compatibility: Array | None = None
     """What the model learned: (L, L), its diagonal (L,), or None for Potts."""
+    part: tuple[Region, UnaryCache] | None = field(default=None, repr=False)
+    """The region looked at last, cut out, with its own lattices."""
     _prepared: PreparedImages | None = field(default=None, repr=False)
 
     def adopt_lattices(self, other: UnaryCache) -> None:
@@ -57,6 +61,15 @@ class UnaryCache:
                 return crf.trace(scores, image, prepared=self._prepared)[:, 0]
 
         yield from with_fallback(torch.device(self.device), work)
+
+    def labels(self, settings: CRFSettings) -> Array:
+        """(H, W) most probable class of the last update alone."""
+        import torch
+
+        crf, scores, image = self._ready(settings)
+        with torch.inference_mode():
+            marginals = crf(scores, image, prepared=self._prepared)[0]
+            return np.asarray(marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy())
 
     def divergence(self, settings: CRFSettings) -> Iterator[float]:
         """Yield KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T."""

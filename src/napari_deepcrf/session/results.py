@@ -12,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-    from napari_deepcrf.session.settings import CRFSettings
+    from napari_deepcrf.session.settings import CRFSettings, Keep
 
 Array = npt.NDArray[Any]
 
@@ -30,14 +30,20 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One segmentation: L classes, T updates, H×W pixels; update 0 is softmax(unary)."""
+    """One segmentation: L classes, T updates, H×W pixels; update 0 is softmax(unary).
+
+    K of the classes and U of the updates have their marginals kept, see `Keep`.
+    """
 
     identity: Identity
     class_names: tuple[str, ...]
+    classes: tuple[int, ...]
+    """The K kept classes, ascending."""
     unary: Array
-    """(L, H, W) float32 scores."""
+    """(K, H, W) float32 scores."""
     marginals: Array
-    """(L, T+1, H, W) float16: class before update, so that viewers align the update axis."""
+    """(K, U, H, W) float16: class before update, so that viewers align the update axis. U is T + 1,
+    or 1 for the last update alone."""
     history: Array
     """(T+1, H, W) class index of every update."""
     uncertainty: Array
@@ -55,19 +61,43 @@ class Result:
         """Number of updates T."""
         return len(self.history) - 1
 
+    @property
+    def first_update(self) -> int:
+        """The update that the marginals begin with: 0 or T."""
+        return len(self.history) - int(self.marginals.shape[1])
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """Names of the K kept classes."""
+        return tuple(self.class_names[k] for k in self.classes)
+
+    def probability(self, label: int, update: int, row: int, column: int) -> float | None:
+        """Marginal of a class at a pixel; None where it was not kept."""
+        if label not in self.classes or update < self.first_update:
+            return None
+        kept = self.classes.index(label), update - self.first_update
+        return float(self.marginals[(*kept, row, column)])
+
 
 class ResultBuilder:
-    """Collects the marginals update by update, converting each while it is still in the cache."""
+    """Collects the marginals update by update, converting each while it is still in the cache.
 
-    def __init__(self, unary: Array, iterations: int) -> None:
+    Which classes are present is known at the end only: then the updates are held till then.
+    """
+
+    def __init__(self, unary: Array, iterations: int, keep: Keep) -> None:
         classes, height, width = unary.shape
         updates = iterations + 1
-        self.unary = unary
-        self.marginals = np.empty((classes, updates, height, width), np.float16)
+        self._unary, self._keep = unary, keep
+        self._waiting: list[torch.Tensor] = []
         dtype = np.uint8 if classes <= np.iinfo(np.uint8).max else np.uint16
-        self.history = np.empty((updates, height, width), dtype)
-        self.uncertainty = np.empty((updates, height, width), np.float16)
-        self.changed: list[float] = []
+        self._history = np.empty((updates, height, width), dtype)
+        self._uncertainty = np.empty((updates, height, width), np.float16)
+        self._marginals = np.empty(
+            (0 if keep.present_only else classes, 1 if keep.last_only else updates, height, width),
+            np.float16,
+        )
+        self._changed: list[float] = []
         self._filled = 0
 
     def add(self, marginals: torch.Tensor) -> None:
@@ -77,34 +107,60 @@ class ResultBuilder:
         t = self._filled
         with torch.inference_mode():
             marginals = marginals.contiguous()
-            torch.from_numpy(self.marginals)[:, t].copy_(marginals)
+            self._store(marginals, t)
             best, label = marginals.max(dim=0)
             if marginals.shape[0] > 1:
                 others = marginals.scatter(0, label[None], -1.0)
                 margin = best - others.amax(dim=0)
             else:
                 margin = best
-            torch.from_numpy(self.uncertainty)[t].copy_(1 - margin)
-        self.history[t] = label.cpu().numpy()
+            torch.from_numpy(self._uncertainty)[t].copy_(1 - margin)
+        self._history[t] = label.cpu().numpy()
         if t:
-            self.changed.append(float((self.history[t] != self.history[t - 1]).mean()))
+            self._changed.append(float((self._history[t] != self._history[t - 1]).mean()))
         self._filled += 1
 
     def build(self, identity: Identity, class_names: tuple[str, ...]) -> Result:
         """Return the result; fewer updates than announced (stopped early) are cut off."""
         end = self._filled
+        history = self._history[:end]
+        if self._keep.present_only:
+            classes = tuple(int(k) for k in np.unique(history))
+            marginals = self._gather(classes)
+        else:
+            classes = tuple(range(len(class_names)))
+            marginals = self._marginals[:, :end]
+        whole = len(classes) == len(self._unary)
         return Result(
             identity=identity,
             class_names=class_names,
-            unary=self.unary,
-            marginals=self.marginals[:, :end],
-            history=self.history[:end],
-            uncertainty=self.uncertainty[:end],
-            changed=tuple(self.changed),
+            classes=classes,
+            unary=self._unary if whole else self._unary[list(classes)],
+            marginals=marginals,
+            history=history,
+            uncertainty=self._uncertainty[:end],
+            changed=tuple(self._changed),
         )
 
+    def _store(self, marginals: torch.Tensor, t: int) -> None:
+        import torch
 
-def memory_needed(classes: int, iterations: int, height: int, width: int) -> int:
-    """Bytes that the arrays of one result will take, for the user to see beforehand."""
-    per_pixel = 4 * classes + (iterations + 1) * (2 * classes + 1 + 2)
+        if self._keep.present_only:
+            self._waiting = [marginals] if self._keep.last_only else [*self._waiting, marginals]
+        else:
+            torch.from_numpy(self._marginals)[:, 0 if self._keep.last_only else t].copy_(marginals)
+
+    def _gather(self, classes: tuple[int, ...]) -> Array:
+        """(K, U, H, W) float16 of the updates held; lets go of them one by one."""
+        shape = (len(classes), len(self._waiting), *self._history.shape[1:])
+        gathered = np.empty(shape, np.float16)
+        for u in range(len(self._waiting)):
+            gathered[:, u] = self._waiting.pop(0)[list(classes)].cpu().numpy()
+        return gathered
+
+
+def memory_needed(classes: int, iterations: int, height: int, width: int, keep: Keep) -> int:
+    """Bytes that the arrays of one result will take at most, for the user to see beforehand."""
+    updates = 1 if keep.last_only else iterations + 1
+    per_pixel = 4 * classes + 2 * classes * updates + (iterations + 1) * (1 + 2)
     return per_pixel * height * width

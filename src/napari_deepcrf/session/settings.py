@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from napari_deepcrf.crf import CRFParameters
@@ -12,6 +12,16 @@ Inference = Literal["parallel", "convergent"]
 Compatibility = Literal["learned", "potts"]
 
 MAX_ITERATIONS = 50
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which marginals a result keeps; labels and uncertainty are kept of every update."""
+
+    present_only: bool = False
+    """Only of classes that some pixel is labelled with in some update."""
+    last_only: bool = False
+    """Only of the last update."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,8 @@ class CRFSettings:
     """``potts``, or what the model ``learned`` of how labels go together, if it did."""
     normalization: str = "symmetric"
     """How kernels are normalised, as the model was trained."""
+    keep: Keep = field(default=Keep(), compare=False)
+    """What is kept of a result. Equal settings may differ in it: it changes no number."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MAX_ITERATIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_deepcrf.interrupt import checkpoint
 from napari_deepcrf.session.events import Event, Progress
+from napari_deepcrf.session.networks import interruptible_network
 
 if TYPE_CHECKING:
     from napari_deepcrf.data.samples import Sample, SegmentationDataset
@@ -24,6 +27,10 @@ Array = npt.NDArray[Any]
 
 PREVIEW_EVERY_S = 3.0
 VALIDATIONS_PER_STAGE = 8
+FEW = 20
+"""So many validation images are measured often; more, as the recipe says."""
+ENOUGH_TO_HOLD_OUT = 5
+"""A folder of at least so many pairs is validated on every fifth, which is then not trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,19 +91,22 @@ def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
     """
     yield Progress("Reading the training data")
     from napari_deepcrf.training.config import named_config
+    from napari_deepcrf.training.events import StageStarted
     from napari_deepcrf.training.run import TrainingRun
 
-    training, validation = _datasets(plan)
+    training, validation, measured_on = _datasets(plan)
     config = named_config(plan.config)
-    if plan.pairs:
+    if validation is not None and len(validation) <= FEW:
         config = _validate_often(config)
-    yield Progress("Preparing the network")
+    yield Progress(f"Preparing {len(training)} images; the IoU is {measured_on}")
     run = TrainingRun(config, training, validation=validation, init=plan.init)
-    events = run.events()
     last_preview = time.monotonic()
     stopped = False
-    try:
+    with closing(run.events()) as events, ExitStack() as hooks:
         for event in events:
+            if isinstance(event, StageStarted):  # the network may be another one by now
+                hooks.close()
+                hooks.enter_context(interruptible_network(run.model))
             yield event
             if control.stop.is_set():
                 stopped = True
@@ -104,8 +114,6 @@ def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
             if plan.preview is not None and time.monotonic() - last_preview > PREVIEW_EVERY_S:
                 yield _preview(run.model, plan.preview, getattr(event, "step", 0))
                 last_preview = time.monotonic()
-    finally:
-        events.close()
     yield TrainingDone(run.model.eval(), stopped)
 
 
@@ -137,20 +145,48 @@ class AnnotatedImages:
         return self._samples[index]
 
 
-def _datasets(plan: TrainingPlan) -> tuple[SegmentationDataset, SegmentationDataset | None]:
-    """Training and validation data; annotated images are measured on their own annotation."""
+class Part:
+    """Some samples of a dataset, read one by one: between two of them the job can be stopped."""
+
+    def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
+        self.class_names = dataset.class_names
+        self._dataset, self._indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        checkpoint()
+        return self._dataset[self._indices[index]]
+
+
+def _datasets(
+    plan: TrainingPlan,
+) -> tuple[SegmentationDataset, SegmentationDataset | None, str]:
+    """Training data, validation data, and in words what the IoU is measured on."""
     if plan.folder is None:
         if not plan.pairs:
             raise ValueError("annotations: expected a painted image, got none")
         own = AnnotatedImages(plan.pairs, plan.class_names)
-        return own, own
+        return own, own, "that of the painted pixels"
     if (plan.folder / "images").is_dir():
         from napari_deepcrf.data.folder import FolderDataset
 
-        return FolderDataset(plan.folder), None
+        return _split(FolderDataset(plan.folder))
     from napari_deepcrf.data.voc import VOCDataset
 
-    return VOCDataset(plan.folder, "train"), VOCDataset(plan.folder, "val")
+    train, val = (VOCDataset(plan.folder, split) for split in ("train", "val"))
+    return Part(train, range(len(train))), Part(val, range(len(val))), "that of VOC's val images"
+
+
+def _split(pairs: SegmentationDataset) -> tuple[SegmentationDataset, SegmentationDataset, str]:
+    """Hold every fifth pair out; of few ones, measure on those trained on and say so."""
+    numbers = range(len(pairs))
+    if len(pairs) < ENOUGH_TO_HOLD_OUT:
+        return Part(pairs, numbers), Part(pairs, numbers), "that of the training images"
+    held_out = numbers[ENOUGH_TO_HOLD_OUT - 1 :: ENOUGH_TO_HOLD_OUT]
+    rest = [n for n in numbers if n not in held_out]
+    return Part(pairs, rest), Part(pairs, held_out), f"that of {len(held_out)} held out"
 
 
 def _validate_often(config: TrainConfig) -> TrainConfig:

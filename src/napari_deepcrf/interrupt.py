@@ -1,0 +1,40 @@
+"""Stops long work from another thread: looked at between two pieces of it.
+
+A window can wait for the next event of a job, but not for a mean field of many megapixels or for
+a step of a wide network. Whoever runs such work in a thread says so with `interruptible`, the
+work calls `checkpoint` now and then, and setting the flag ends it with `Interrupted`. Without a
+flag, in scripts and in other threads, a checkpoint does nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was met, not an error
+    """The work was asked to stop."""
+
+
+class _Local(threading.local):
+    flag: threading.Event | None = None
+
+
+_local = _Local()
+
+
+@contextmanager
+def interruptible(flag: threading.Event) -> Iterator[None]:
+    """Let ``flag`` end what this thread does inside the block."""
+    before, _local.flag = _local.flag, flag
+    try:
+        yield
+    finally:
+        _local.flag = before
+
+
+def checkpoint() -> None:
+    """Raise `Interrupted` if this thread's work is to stop; free of cost otherwise."""
+    if _local.flag is not None and _local.flag.is_set():
+        raise Interrupted
