@@ -20,7 +20,8 @@ class UnaryNetwork(nn.Module):
 
     The image is reduced so that its longer side has ``input_size`` pixels, scored, and the
     score map is enlarged bilinearly to the original H × W, all inside the network, so that a
-    loss at the original resolution back-propagates through it.
+    loss at the original resolution back-propagates through it. With ``input_size=None`` it sees
+    images at their native scale, as a network trained on patches of large images does.
 
     ``scales`` are multiples of ``input_size``; with more than one, the mean of the enlarged score
     maps is the score, which is steadier over the sizes of objects.
@@ -30,10 +31,10 @@ class UnaryNetwork(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: Backbone, *, input_size: int = 306, scales: Sequence[float] = (1.0,)
+        self, backbone: Backbone, *, input_size: int | None = 306, scales: Sequence[float] = (1.0,)
     ) -> None:
         super().__init__()
-        if input_size < 8:
+        if input_size is not None and input_size < 8:
             raise ValueError(f"input_size: expected at least 8 pixels, got {input_size}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales: expected positive numbers, got {tuple(scales)}")
@@ -48,9 +49,13 @@ class UnaryNetwork(nn.Module):
         scores: Tensor = self.backbone((image - self.mean) / self.std)
         return scores
 
+    def reduction(self, longer_side: int) -> float:
+        """The factor by which an image of this longer side is resized, at a scale of 1."""
+        return 1.0 if self.input_size is None else self.input_size / longer_side
+
     def network_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """Height and width to which an H × W image is reduced (or enlarged) for the network."""
-        factor = scale * self.input_size / max(height, width)
+        factor = scale * self.reduction(max(height, width))
         return max(8, round(height * factor)), max(8, round(width * factor))
 
     def forward(self, image: Tensor) -> Tensor:
