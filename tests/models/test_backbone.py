@@ -32,15 +32,51 @@ def test_folding_changes_nothing_but_the_layers(backbone: Backbone):
         fold_batch_norm(plain)
 
 
+@pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (63, 100), (8, 9)])
-def test_mobilenet_scores_every_eighth_pixel(height: int, width: int):
-    scores = MobileNetV2(3).eval()(torch.zeros(2, 3, height, width))
-    assert scores.shape == (2, 3, -(-height // 8), -(-width // 8))
+def test_mobilenet_reduces_by_its_output_stride(height: int, width: int, output_stride: int):
+    network = MobileNetV2(3, output_stride=output_stride).eval()
+    scores = network(torch.zeros(2, 3, height, width))
+    assert scores.shape == (2, 3, -(-height // output_stride), -(-width // output_stride))
 
 
-def test_mobilenet_refuses_a_single_class():
-    with pytest.raises(ValueError, match="num_classes: expected at least 2, got 1"):
-        MobileNetV2(1)
+def test_mobilenet_takes_the_same_weights_at_both_strides():
+    torch.manual_seed(2)
+    coarse = MobileNetV2(3, output_stride=16).eval()
+    fine = coarse.with_changes(output_stride=8).eval()
+    fine.load_state_dict(coarse.state_dict())
+    image = torch.randn(1, 3, 128, 128)
+    with torch.inference_mode():
+        # The finer map's every second cell sees just what the coarse map's cells see.
+        torch.testing.assert_close(fine(image)[..., ::2, ::2], coarse(image))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_classes": 1}, "num_classes: expected at least 2, got 1"),
+        ({"num_classes": 2, "output_stride": 4}, "output_stride: expected 8 or 16, got 4"),
+    ],
+)
+def test_mobilenet_refuses_wrong_arguments(settings: dict[str, int], message: str):
+    with pytest.raises(ValueError, match=message):
+        MobileNetV2(**settings)
+
+
+def test_frozen_layers_keep_weights_and_statistics():
+    torch.manual_seed(3)
+    backbone = MobileNetV2(3, output_stride=16, batch_norm=True)
+    backbone.freeze(3)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    optimizer = torch.optim.SGD(backbone.body_parameters() + backbone.top_parameters(), lr=0.1)
+    backbone.train()
+    backbone(torch.randn(2, 3, 32, 32)).square().mean().backward()
+    optimizer.step()
+    changed = {n for n, v in backbone.state_dict().items() if not torch.equal(v, before[n])}
+    frozen = tuple(f"features.{name}." for name in ("stem", "block0", "block1"))
+    assert not any(name.startswith(frozen) for name in changed)
+    assert "features.block2.layers.depthwise.norm.running_mean" in changed
+    assert "features.block2.layers.depthwise.conv.weight" in changed
 
 
 def test_mobilenet_checkpoint_comes_back_whole(tmp_path):

@@ -21,6 +21,7 @@ class Backbone(nn.Module, ABC):
     score: nn.Conv2d
     num_classes: int
     batch_norm: bool
+    frozen_layers: int = 0
 
     @abstractmethod
     def configuration(self) -> dict[str, object]:
@@ -35,8 +36,25 @@ class Backbone(nn.Module, ABC):
         return list(self.score.parameters())
 
     def body_parameters(self) -> list[nn.Parameter]:
-        """All parameters below the top layer."""
-        return list(self.features.parameters())
+        """All parameters below the top layer that learn."""
+        return [value for value in self.features.parameters() if value.requires_grad]
+
+    def freeze(self, layers: int) -> None:
+        """Let the first layers of ``features`` keep their weights and statistics in training.
+
+        Training is the faster for it: no gradient flows through the largest maps.
+        """
+        self.frozen_layers = layers
+        for layer in list(self.features)[:layers]:
+            layer.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `torch.nn.Module.train`, but for frozen layers, which stay in evaluation mode."""
+        super().train(mode)
+        for layer in list(self.features)[: self.frozen_layers]:
+            layer.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images → (B, L, h, w) scores."""

@@ -13,19 +13,21 @@ from torch import Tensor, nn
 
 from napari_deepcrf.models.backbone import Backbone, ConvBlock
 
-# (output channels, blocks, stride, dilation, expansion) of the groups of blocks behind the stem.
+# (output channels, blocks, stride, expansion) of the groups of blocks behind the stem, as
+# published: 1/32 of the resolution in the end.
 _GROUPS = (
-    (16, 1, 1, 1, 1),
-    (24, 2, 2, 1, 6),
-    (32, 3, 2, 1, 6),
-    (64, 4, 1, 2, 6),
-    (96, 3, 1, 2, 6),
-    (160, 3, 1, 4, 6),
-    (320, 1, 1, 4, 6),
+    (16, 1, 1, 1),
+    (24, 2, 2, 6),
+    (32, 3, 2, 6),
+    (64, 4, 2, 6),
+    (96, 3, 1, 6),
+    (160, 3, 2, 6),
+    (320, 1, 1, 6),
 )
 _STEM = 32
 _HIDDEN = 256
-_FC6_DILATION = 6
+_FC6_REACH = 48
+"""Pixels between the taps of fc6's kernel."""
 
 
 class InvertedResidual(nn.Module):
@@ -56,7 +58,6 @@ class InvertedResidual(nn.Module):
             wide,
             3,
             stride=stride,
-            # A block that no longer halves the resolution sees the finer grid that came in.
             dilation=dilation,
             groups=wide,
             batch_norm=batch_norm,
@@ -73,12 +74,15 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Backbone):
-    """The dilated MobileNetV2: (B, 3, H, W) → (B, L, ⌈H/8⌉, ⌈W/8⌉) scores.
+    """The dilated MobileNetV2: (B, 3, H, W) → (B, L, ⌈H/s⌉, ⌈W/s⌉) scores.
 
     Parameters
     ----------
     num_classes
         L, the number of score maps.
+    output_stride
+        s, 8 or 16: strides that would reduce further become dilations. The weights are the same
+        for both, so that 16, at a quarter of the work, can do most of the training.
     batch_norm
         Normalise after every convolution, to train. `fold_batch_norm` merges the statistics into
         the convolutions for use and for joint fine-tuning.
@@ -88,36 +92,49 @@ class MobileNetV2(Backbone):
     Input is RGB, normalised as torchvision does (`UnaryNetwork` takes 0–255 images).
     """
 
-    def __init__(self, num_classes: int, *, batch_norm: bool = False, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        output_stride: int = 8,
+        batch_norm: bool = False,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+        if output_stride not in (8, 16):
+            raise ValueError(f"output_stride: expected 8 or 16, got {output_stride}")
         self.num_classes = num_classes
+        self.output_stride = output_stride
         self.batch_norm = batch_norm
         self.dropout = dropout
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         layers["stem"] = ConvBlock(
             3, _STEM, 3, stride=2, batch_norm=batch_norm, activation=nn.ReLU6
         )
-        inputs, before = _STEM, 1
-        number = 0
-        for outputs, depth, stride, dilation, expansion in _GROUPS:
+        inputs, reduction, dilation = _STEM, 2, 1
+        blocks = 0
+        for outputs, depth, group_stride, expansion in _GROUPS:
+            reduces = reduction * group_stride <= output_stride
             for index in range(depth):
-                layers[f"block{number}"] = InvertedResidual(
+                layers[f"block{blocks}"] = InvertedResidual(
                     inputs,
                     outputs,
-                    stride=stride if index == 0 else 1,
-                    dilation=before if index == 0 else dilation,
+                    stride=group_stride if reduces and index == 0 else 1,
+                    dilation=dilation,
                     expansion=expansion,
                     batch_norm=batch_norm,
                 )
-                inputs, number = outputs, number + 1
-            before = dilation
+                inputs, blocks = outputs, blocks + 1
+                if index == 0 and not reduces:  # only later blocks would have seen the coarse grid
+                    dilation *= group_stride
+            reduction *= group_stride if reduces else 1
         layers["fc6_depthwise"] = ConvBlock(
             inputs,
             inputs,
             3,
-            dilation=_FC6_DILATION,
+            dilation=_FC6_REACH // output_stride,
             groups=inputs,
             batch_norm=batch_norm,
             activation=nn.ReLU6,
@@ -133,6 +150,7 @@ class MobileNetV2(Backbone):
         """The constructor's arguments, for a checkpoint."""
         return {
             "num_classes": self.num_classes,
+            "output_stride": self.output_stride,
             "batch_norm": self.batch_norm,
             "dropout": self.dropout,
         }
