@@ -2,6 +2,7 @@
 # make test   runs the tests
 # make lint   style, types, layers, manifest
 # make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it
+# make docs   builds the documentation into site/, where a broken link is an error
 # make bench  times the project beside its peers
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 OUT ?= demo-output
 ARGS ?=
 
-.PHONY: demo test lint wheel bench clean
+.PHONY: demo test lint wheel docs bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/napari-deepcrf demo --out "$(OUT)" $(ARGS)
@@ -28,6 +29,10 @@ lint: $(VENV)/.ready
 wheel: $(VENV)/.ready
 	PYTHON="$(PYTHON)" BIN="$(BIN)" bash tools/check-wheel
 
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(VENV)/.ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/cpu.py $(ARGS)
@@ -41,4 +46,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site demo-output .pytest_cache .mypy_cache .ruff_cache
