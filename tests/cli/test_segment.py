@@ -1,6 +1,8 @@
 """`napari-deepcrf segment`: labels on disk, bad images named, nothing overwritten."""
 
+import errno
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,11 @@ def test_labels_of_the_model_are_written(command, photo: Path, tiny_model: Path,
 
 def test_json_lists_what_was_done(command, photo: Path, tiny_model: Path, tmp_path: Path):
     result = command("segment", photo, "--out", tmp_path / "out", "--model", tiny_model, "--json")
-    (done,) = json.loads(result.out)["done"]
-    assert done["image"] == str(photo)
+    document = json.loads(result.out)
+    (done,) = document["done"]
+    assert (done["image"], done["skipped"], document["failed"]) == (str(photo), False, [])
     assert sum(done["classes"].values()) == pytest.approx(1, abs=0.1)
+    assert Path(document["summary"]) == tmp_path / "out" / "summary.csv"
 
 
 def test_bad_images_are_named_and_stop_nothing(command, photo, tiny_model, tmp_path: Path):
@@ -36,15 +40,85 @@ def test_bad_images_are_named_and_stop_nothing(command, photo, tiny_model, tmp_p
     assert len(lines) == 3
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(f"error: {path}: ")
-    assert [p.name for p in out.iterdir()] == ["photo.png"]
+    assert [p.name for p in out.glob("*.png")] == ["photo.png"]
+    assert "1 done, 0 done before, 3 failed" in result.out
 
 
-def test_two_images_of_one_name_are_refused_before_any_work(command, photo, tiny_model, tmp_path):
-    twin = tmp_path / "elsewhere" / "photo.jpg"
-    result = command("segment", photo, twin, "--out", tmp_path / "out", "--model", tiny_model)
+def test_folders_are_done_once_and_in_any_format(command, photo, tiny_model, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    photo.rename(folder / "photo.png")
+    out = tmp_path / "out"
+    arguments = ("segment", folder, "--out", out, "--model", tiny_model, "--format")
+    for kind, name in (
+        ("png", "photo.png"),
+        ("numpy", "photo.npy"),
+        ("ome-zarr", "photo.ome.zarr"),
+        ("coco-rle", "photo.coco.json"),
+    ):
+        assert command(*arguments, kind).exit_code == 0
+        assert (out / name).exists()
+    result = command(*arguments, "numpy")
+    assert (result.exit_code, result.err) == (0, "")
+    assert result.out == f"0 done, 1 done before, 0 failed; class areas: {out / 'summary.csv'}\n"
+
+
+def test_a_users_file_is_replaced_on_demand_only(command, photo, tiny_model, tmp_path):
+    theirs = tmp_path / "out" / "photo.png"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"theirs")
+    arguments = ("segment", photo, "--out", theirs.parent, "--model", tiny_model)
+    result = command(*arguments)
     assert result.exit_code == 2
-    assert "would both be written to" in result.err
-    assert not (tmp_path / "out").exists()
+    assert result.err.startswith(f"error: {photo}: {theirs}: expected no file")
+    assert theirs.read_bytes() == b"theirs"
+    assert command(*arguments, "--overwrite").exit_code == 0
+    assert read_labels(theirs).shape == (23, 31)
+
+
+def test_progress_and_time_left_without_a_terminal(
+    command, photo, tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_deepcrf.cli.segment.TELL_SECONDS", -1)
+    second = tmp_path / "second.png"
+    second.write_bytes(photo.read_bytes())
+    result = command("segment", photo, second, "--out", tmp_path / "out", "--model", tiny_model)
+    assert "1 of 2 images" in result.err
+    assert re.search(r"^2 of 2 images, \d:\d\d:\d\d left$", result.err, re.MULTILINE)
+
+
+def test_an_out_that_is_a_file(command, photo, tiny_model, tmp_path):
+    result = command("segment", photo, "--out", tiny_model, "--model", tiny_model)
+    assert result.exit_code == 2
+    assert result.err == f"error: out: expected a folder for the results, got a file {tiny_model}\n"
+
+
+def test_a_full_disk_is_one_line_after_the_results(
+    command, photo, tiny_model, tmp_path, monkeypatch
+):
+    def write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_deepcrf.batch.records.atomic_write", write)
+    missing = tmp_path / "missing.png"
+    out = tmp_path / "out"
+    result = command("segment", missing, photo, "--out", out, "--model", tiny_model)
+    assert result.exit_code == 2
+    assert result.err.splitlines() == [
+        f"error: {missing}: no such image file",
+        f"error: {out / 'photo.png'}: No space left on device; what is finished is kept, the same "
+        "command goes on from there",
+    ]
+
+
+def test_an_unreachable_scheduler(command, photo, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_deepcrf.batch.cluster.CONNECT_SECONDS", 0.3)
+    arguments = ("segment", photo, "--out", tmp_path / "out", "--model", tiny_model)
+    for address in ("tcp://127.0.0.1:9", "nonsense://x", "127.0.0.1:nine"):
+        result = command(*arguments, "--scheduler", address)
+        assert result.exit_code == 2
+        assert len(result.err.splitlines()) == 1
+        assert result.err.startswith(f"error: scheduler: {address} cannot be reached")
 
 
 def test_the_image_itself_is_never_overwritten(command, photo: Path, tiny_model: Path):

@@ -84,7 +84,7 @@ def test_a_folder_is_segmented(open_app, photo, tmp_path):
     app = open_app()
     app.dock.tools.segment_folder(tmp_path)
     app.idle()
-    written = sorted((tmp_path / "labels").iterdir())
+    written = sorted((tmp_path / "labels").glob("*.png"))
     assert [path.name for path in written] == ["a.png", "b.png"]
     with Image.open(written[0]) as image:
         assert image.mode == "P"

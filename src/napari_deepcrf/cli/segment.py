@@ -2,7 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from contextlib import closing
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,70 +14,151 @@ import typer
 from napari_deepcrf.cli.options import Device, Json, Model, Out, progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from napari_deepcrf.batch.run import BatchEvent, ImageDone, ImageFailed
+    from napari_deepcrf.batch.segmenter import WorkerInfo
+
+TELL_SECONDS = 30
+"""How often a run without a progress bar says how far it is."""
+
+
+class ResultFormat(StrEnum):
+    """How labels are stored."""
+
+    png = "png"
+    numpy = "numpy"
+    ome_zarr = "ome-zarr"
+    coco_rle = "coco-rle"
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
     out: Out,
     model: Model = "voc-compact",
+    result_format: Annotated[
+        ResultFormat, typer.Option("--format", help="png has VOC's colours as its palette.")
+    ] = ResultFormat.png,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask scheduler, tcp://HOST:PORT, to work on its workers.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace files in OUT that are no results, or edited ones.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write the labels of every image into OUT as a PNG with a colour per class.
+    """Write the labels of every image into OUT, and a table of class areas, summary.csv.
 
-    An image that cannot be used stops nothing: it is named at the end and the exit code is 2.
+    The same command again goes on where it stopped: results of the same image bytes, model and
+    parameters are kept. An image that cannot be used stops nothing: it is named at the end and
+    the exit code is 2.
     """
-    targets = _label_paths(images, out)
+    from napari_deepcrf.batch.images import find_images
+    from napari_deepcrf.batch.run import BatchOptions, segment_files
+    from napari_deepcrf.models import DeepCRF
 
-    from napari_deepcrf.data.image_files import read_image, write_labels
-    from napari_deepcrf.inference import Predictor
-
-    predictor = Predictor(model, device=device)
-    out.mkdir(parents=True, exist_ok=True)
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    with progress_bar() as progress:
-        for path, target in progress.track(list(targets.items()), description="Segmenting"):
-            try:
-                labels = predictor.segment(read_image(path)).labels
-                write_labels(target, labels)
-            except (ValueError, TypeError, OSError) as error:
-                failed.append({"image": str(path), "error": str(error)})
-                continue
-            shares = _class_shares(labels, predictor.class_names)
-            done.append({"image": str(path), "labels": str(target), "classes": shares})
-            if not as_json:
-                listing = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-                print(f"{target}: {listing}")
-    if as_json:
-        print(json.dumps({"done": done, "failed": failed}, indent=2))
-    for failure in failed:
-        image, reason = failure["image"], failure["error"]
-        print(f"error: {reason if image in reason else f'{image}: {reason}'}", file=sys.stderr)
-    if failed:
+    found = find_images(images)
+    options = BatchOptions(
+        kind=result_format.value, device=device, scheduler=scheduler, overwrite=overwrite
+    )
+    report = _Report(as_json=as_json)
+    try:
+        with (
+            progress_bar() as progress,
+            closing(segment_files(found, out, DeepCRF.load(model), options)) as events,
+        ):
+            task = progress.add_task("Segmenting", total=len(found))
+            for event in events:
+                report.add(event)
+                progress.update(task, completed=report.count)
+                if progress.disable:
+                    report.tell_progress(len(found), progress.tasks[task].time_remaining)
+    finally:  # a run cut short by a full disk or Ctrl+C has results and failures to tell of, too
+        report.finish()
+    if report.failed:
         raise typer.Exit(2)
 
 
-def _label_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The PNG in `out` for every image; raises where two would share one or one is lost."""
-    targets: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}
-    for image in images:
-        target = out / f"{image.stem}.png"
-        if taken.setdefault(target, image) != image:
-            raise ValueError(f"{taken[target]} and {image} would both be written to {target}")
-        if target.exists() and image.exists() and target.samefile(image):
-            raise ValueError(f"--out {out}: would overwrite the image {image}; choose another")
-        targets[image] = target
-    return targets
+class _Report:
+    """Collects what happened to the images, and prints it."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._summary: Path | None = None
+        self._workers: set[str] = set()
+        self._told = time.monotonic()
+        self.done: list[ImageDone] = []
+        self.failed: list[ImageFailed] = []
+
+    @property
+    def count(self) -> int:
+        """Images that need no more work."""
+        return len(self.done) + len(self.failed)
+
+    def add(self, event: "BatchEvent") -> None:
+        """Take note of an event; tell of a new result, and of a worker's first one."""
+        from napari_deepcrf.batch.run import ImageDone, ImageFailed
+
+        if isinstance(event, ImageFailed):
+            self.failed.append(event)
+        elif isinstance(event, ImageDone):
+            self.done.append(event)
+            if event.worker is not None and event.worker.address not in self._workers:
+                self._workers.add(event.worker.address)
+                print(_describe_worker(event.worker), file=sys.stderr)
+            if not self._as_json and not event.skipped:
+                shares = ", ".join(f"{name} {share:.1%}" for name, share in _shares(event).items())
+                print(f"{event.result}: {shares}")
+        else:
+            self._summary = event.path
+
+    def tell_progress(self, total: int, seconds_left: float | None) -> None:
+        """A line now and then on stderr, where no bar can be shown."""
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self._told = time.monotonic()
+            left = "" if seconds_left is None else f", {timedelta(seconds=int(seconds_left))} left"
+            print(f"{self.count} of {total} images{left}", file=sys.stderr)
+
+    def finish(self) -> None:
+        """Print the whole as JSON, or a line of numbers; name the failures."""
+        skipped = sum(done.skipped for done in self.done)
+        if self._as_json:
+            print(json.dumps(self._document(), indent=2))
+        elif skipped or self.count > 1:
+            print(
+                f"{len(self.done) - skipped} done, {skipped} done before, "
+                f"{len(self.failed)} failed; class areas: {self._summary}"
+            )
+        for failure in self.failed:
+            print(f"error: {failure.reason}", file=sys.stderr)
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "done": [
+                {
+                    "image": str(done.image),
+                    "labels": str(done.result),
+                    "classes": _shares(done),
+                    "skipped": done.skipped,
+                }
+                for done in self.done
+            ],
+            "failed": [
+                {"image": str(failure.image), "error": failure.reason} for failure in self.failed
+            ],
+            "summary": None if self._summary is None else str(self._summary),
+        }
 
 
-def _class_shares(labels: "NDArray[np.integer[Any]]", names: Sequence[str]) -> dict[str, float]:
+def _shares(done: "ImageDone") -> dict[str, float]:
     """The share of every class that covers at least 0.5 % of the pixels, largest first."""
-    import numpy as np
+    pixels = done.size[0] * done.size[1]
+    shares = sorted(
+        ((name, area / pixels) for name, area in done.areas.items()), key=lambda item: -item[1]
+    )
+    return {name: round(share, 4) for name, share in shares if share >= 0.005}
 
-    shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
-    order = np.argsort(-shares, kind="stable")
-    return {names[k]: round(float(shares[k]), 4) for k in order if shares[k] >= 0.005}
+
+def _describe_worker(worker: "WorkerInfo") -> str:
+    limit = "" if worker.memory_limit is None else f" of {worker.memory_limit / 2**30:.1f}"
+    memory = f"{worker.memory / 2**30:.1f}{limit} GiB of memory in use"
+    return f"worker {worker.address}: {worker.device}; {memory}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +33,22 @@ def read_image(path: Path | str) -> NDArray[Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
+    with path.open("rb") as stream:
+        return decode_image(stream, path)
+
+
+def decode_image(stream: BinaryIO, path: Path | str) -> NDArray[Any]:
+    """`read_image` of a file's content; ``path`` tells its kind and is named in errors."""
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if Path(path).suffix.lower() in (".tif", ".tiff"):
             import tifffile
 
-            with tifffile.TiffFile(path) as file:
+            with tifffile.TiffFile(stream) as file:
                 series = file.series[0]
                 array = np.asarray(series.asarray())
             # Samples stored plane by plane, which tifffile leaves in front.
             return np.moveaxis(array, 0, 2) if series.axes == "SYX" else array
-        with Image.open(path) as image:
+        with Image.open(stream) as image:
             return np.asarray(image if image.mode in _NATIVE_MODES else image.convert("RGB"))
     # Decoders raise whatever their broken input leads to: SyntaxError, struct.error, KeyError …
     except Exception as error:
@@ -54,14 +61,22 @@ def write_labels(path: Path | str, labels: NDArray[np.integer[Any]]) -> None:
 
     The file appears whole or not at all. Raises ValueError for an index that does not fit.
     """
+    content = encode_labels(labels)
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def encode_labels(labels: NDArray[np.integer[Any]]) -> bytes:
+    """The content of the file that `write_labels` writes."""
     if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
         raise ValueError(
             f"labels: expected class indices from 0 to 255, got {labels.min()} to {labels.max()}"
         )
     image = Image.fromarray(labels.astype(np.uint8)).convert("P")
     image.putpalette(voc_palette().tobytes())
-    with atomic_write(path) as stream:
-        image.save(stream, format="PNG")
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def read_array(path: Path | str) -> NDArray[Any]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
+from napari_deepcrf.session.refiner import dense_crf, learned_compatibility
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+NAMED_FAILURES = 3
+"""How many bad images a message names, beside their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,58 +32,59 @@ class PlaneDone:
     labels: Array
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder, by name.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(f"folder: expected images ({', '.join(SUFFIXES)}), got none in {folder}")
-    return paths
-
-
 def segment_planes(
     sources: Sequence[ImageSource], model: DeepCRF, device: str, settings: CRFSettings
 ) -> Iterator[Event]:
     """Segment every source; yields `Progress` and one `PlaneDone` each."""
+    from napari_deepcrf.inference import Predictor
+
+    predictor = Predictor(with_settings(model, settings), device=device)
     for number, source in enumerate(sources):
         yield Progress(f"Segmenting {source.name}", number, len(sources))
-        yield PlaneDone(number, source, final_labels(source.read(), model, device, settings))
+        yield PlaneDone(number, source, predictor.segment(source.read()).labels)
 
 
 def segment_folder(
     folder: Path, out: Path, model: DeepCRF, device: str, settings: CRFSettings
 ) -> Iterator[Event]:
-    """Segment every image file; labels are written as VOC-palette PNG of the same name."""
-    from napari_deepcrf.data.image_files import read_image, write_labels
+    """Segment every image file; labels are written as VOC-palette PNG of the same name.
 
-    paths = images_in(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(paths):
-        yield Progress(f"Segmenting {path.name}", number, len(paths))
-        labels = final_labels(read_image(path), model, device, settings)
-        write_labels(out / f"{path.stem}.png", labels)
-    yield Progress(f"{len(paths)} label images written to {out}", len(paths), len(paths))
-
-
-def final_labels(image: Array, model: DeepCRF, device: str, settings: CRFSettings) -> Array:
-    """(H, W) labels of one image with a model and CRF settings."""
-    from napari_deepcrf.inference import Predictor, check_image
-
-    pixels = check_image(image)
-    predictor = Predictor(model, device=device)
-    cache = UnaryCache(
-        image_key=None,
-        unary_name="",
-        image=pixels,
-        scores=predictor.unary(pixels),
-        class_names=tuple(model.class_names),
-        device=str(predictor.device),
-        compatibility=learned_compatibility(model),
+    Results that are there already, of the same image, model and settings, are kept; an image that
+    cannot be used stops nothing. Raises ValueError at the end, in one line, if there were any.
+    """
+    from napari_deepcrf.batch.images import find_images
+    from napari_deepcrf.batch.run import (
+        BatchOptions,
+        ImageDone,
+        ImageFailed,
+        SummaryWritten,
+        segment_files,
     )
-    *_, last = cache.trace(settings)
-    return np.asarray(last.max(dim=0).indices.cpu().numpy().astype(np.uint8))
+
+    images = find_images([folder])
+    tuned = with_settings(model, settings)
+    done = 0
+    failures: list[str] = []
+    yield Progress(f"Segmenting {images[0].name}", 0, len(images))
+    for event in segment_files(images, out, tuned, BatchOptions(device=device)):
+        if isinstance(event, SummaryWritten):
+            continue
+        if isinstance(event, ImageFailed):
+            failures.append(event.reason)
+        done += isinstance(event, ImageDone)
+        yield Progress(f"Segmented {event.image.name}", done + len(failures), len(images))
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {len(images)} images failed, the others are in {out}: "
+            f"{'; '.join(failures[:NAMED_FAILURES])}"
+        )
+    yield Progress(f"{done} label images written to {out}", done, done)
+
+
+def with_settings(model: DeepCRF, settings: CRFSettings) -> DeepCRF:
+    """The model's own network before a CRF with these settings."""
+    from napari_deepcrf.models import DeepCRF
+
+    learned = learned_compatibility(model) if settings.compatibility == "learned" else None
+    crf = dense_crf(settings, channels=3, compatibility=learned)
+    return DeepCRF(model.network, crf, model.class_names, name=model.name).eval()

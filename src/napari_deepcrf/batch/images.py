@@ -1,0 +1,67 @@
+"""Which files a run reads, and what its results are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from os.path import commonpath
+from pathlib import Path
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The given files, and the image files of the given folders by name; each file once.
+
+    Files are taken as they are, so that one that is missing or no image can be reported later.
+    Folders are not searched below their first level. Raises ValueError for one without images.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for image in _images_in(path) if path.is_dir() else [path]:
+            found.setdefault(image.resolve(), image)
+    return list(found.values())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    images = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not images:
+        raise ValueError(f"folder: expected images ({', '.join(SUFFIXES)}), got none in {folder}")
+    return images
+
+
+def result_names(images: Sequence[Path]) -> list[str]:
+    """One name for each image's result, different for all; "/" stands for a folder.
+
+    An image's stem where no other has it. Images that share one are told apart by their folders
+    below the folder that all images have in common, and, in the same folder, by their suffixes.
+    Upper and lower case count as equal, as they do in some file systems.
+    """
+    places = [image.resolve() for image in images]
+
+    @cache
+    def root() -> Path:
+        return Path(commonpath([place.parent for place in places]))
+
+    levels: tuple[Callable[[Path], str], ...] = (
+        lambda place: place.stem,
+        lambda place: place.relative_to(root()).with_suffix("").as_posix(),
+        lambda place: place.relative_to(root()).as_posix(),
+    )
+    level = [0] * len(places)
+    while True:
+        names = [levels[n](place) for n, place in zip(level, places, strict=True)]
+        count = Counter(name.casefold() for name in names)
+        shared = [k for k, name in enumerate(names) if count[name.casefold()] > 1]
+        if not shared:
+            return names
+        if all(level[k] == len(levels) - 1 for k in shared):
+            first, second = (images[k] for k in shared[:2])
+            raise ValueError(f"{first} and {second}: expected names that differ in more than case")
+        for k in shared:
+            level[k] = min(level[k] + 1, len(levels) - 1)

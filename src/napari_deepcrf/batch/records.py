@@ -1,0 +1,159 @@
+"""The folder of a run's results, and a small record of what each was made from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.batch.formats import Files, Format, digest
+
+RECORDS = ".deepcrf"
+"""The folder, inside that of the results, with a JSON file for each of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a result was made from, and how to tell that it is still as it was made."""
+
+    image: str
+    """Absolute path of the image."""
+    image_sha256: str
+    """Of the image file's bytes."""
+    model_sha256: str
+    """Of the network's weights and all parameters, the CRF's among them."""
+    size: tuple[int, int]
+    """(H, W)."""
+    areas: dict[str, int]
+    """Pixels of every class."""
+    sha256: str
+    """`digest` of the result's files."""
+    replaces: str | None
+    """`digest` of the earlier result that this one takes the place of."""
+
+    def made_from(self, image_sha256: str, model_sha256: str) -> bool:
+        """Whether the result is that of these bytes and this model."""
+        return (self.image_sha256, self.model_sha256) == (image_sha256, model_sha256)
+
+
+class ResultFolder:
+    """Writes results that appear whole or not at all, and replaces nothing but its own.
+
+    A result's record is written first. Whatever lies at a result's place and is neither what its
+    record says nor what that was to replace was put there or edited by somebody else, and stays.
+
+    Parameters
+    ----------
+    folder
+        Made where it is not there; OSError in one line where that is impossible.
+    kind
+        The format of the results.
+    overwrite
+        Replace what others have put at a result's place, too.
+    """
+
+    def __init__(self, folder: Path, kind: Format, *, overwrite: bool = False) -> None:
+        self.folder, self.kind, self._overwrite = folder, kind, overwrite
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"out: expected a folder for the results, got a file {folder}")
+        try:
+            (folder / RECORDS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"out: {folder} cannot be written to: {error.strerror}") from error
+
+    def place(self, name: str) -> Path:
+        """Where the result of this name lies."""
+        return self.folder / f"{name}{self.kind.suffix}"
+
+    def finished(self, name: str, image_sha256: str, model_sha256: str) -> Record | None:
+        """The record of a result that is there as it was made from just these."""
+        record = self._record(self._record_place(name))
+        if record is None or not record.made_from(image_sha256, model_sha256):
+            return None
+        return record if _digest_of(self.place(name)) == record.sha256 else None
+
+    def check_free(self, name: str, image: Path, image_sha256: str) -> None:
+        """Raise FileExistsError where the result would replace what is not this image's."""
+        place = self.place(name)
+        present = None if self._overwrite else _digest_of(place)
+        if present is None:
+            return
+        record = self._record(self._record_place(name))
+        if record is None or present not in (record.sha256, record.replaces):
+            raise FileExistsError(
+                f"{place}: expected no file or an earlier result, got another or an edited one, "
+                "which stays"
+            )
+        if str(image.resolve()) != record.image and image_sha256 != record.image_sha256:
+            raise FileExistsError(f"{place}: is the result of {record.image}, and stays")
+
+    def write(self, name: str, files: Files, record: Record) -> None:
+        """Put the record, then the result in its place; OSError leaves what was there."""
+        place, record_place = self.place(name), self._record_place(name)
+        for parent in (place.parent, record_place.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(record_place) as stream:
+            stream.write(json.dumps(asdict(record), indent=1).encode())
+        if "" in files:
+            with atomic_write(place) as stream:
+                stream.write(files[""])
+        else:
+            _write_folder(place, files)
+
+    def present(self, name: str) -> str | None:
+        """`digest` of what lies at the result's place now, None for nothing."""
+        return _digest_of(self.place(name))
+
+    def records(self) -> Iterator[tuple[str, Record]]:
+        """Every result of the folder by its path in it, whichever run made it, in order."""
+        root = self.folder / RECORDS
+        for path in sorted(root.rglob("*.json")):
+            result = path.relative_to(root).with_suffix("")
+            record = self._record(path)
+            if record is not None and (self.folder / result).exists():
+                yield result.as_posix(), record
+
+    def _record_place(self, name: str) -> Path:
+        return self.folder / RECORDS / f"{name}{self.kind.suffix}.json"
+
+    def _record(self, path: Path) -> Record | None:
+        try:
+            content = json.loads(path.read_bytes())
+            return Record(**{**content, "size": tuple(content["size"])})
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError, KeyError):
+            return None  # a damaged record protects what lies at the result's place
+
+
+def _digest_of(place: Path) -> str | None:
+    if place.is_file():
+        return digest({"": place.read_bytes()})
+    if place.is_dir():
+        files = (path for path in place.rglob("*") if path.is_file())
+        return digest({path.relative_to(place).as_posix(): path.read_bytes() for path in files})
+    return None
+
+
+def _write_folder(place: Path, files: Files) -> None:
+    """A folder that appears whole; the earlier one makes way at the last moment."""
+    made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
+    try:
+        for name, content in files.items():
+            path = made / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as stream:
+                stream.write(content)
+        made.chmod(place.parent.stat().st_mode & 0o777)
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        made.rename(place)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
