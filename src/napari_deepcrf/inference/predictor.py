@@ -68,7 +68,7 @@ class Predictor:
         pixels = check_image(image)
 
         def work(device: torch.device) -> NDArray[np.float32]:
-            with self._model_on(device):
+            with self.model_on(device):
                 return _array(self._scores(_tensor(pixels, device))[0])
 
         return with_fallback(self.device, work)
@@ -85,7 +85,7 @@ class Predictor:
         pixels = check_image(image)
 
         def work(device: torch.device) -> Segmentation:
-            with self._model_on(device):
+            with self.model_on(device):
                 tensor = _tensor(pixels, device)
                 scores = self._scores(tensor)
                 report(1, 2)
@@ -106,7 +106,8 @@ class Predictor:
             return self.model.unary(tensor)
 
     @contextmanager
-    def _model_on(self, device: torch.device) -> Iterator[None]:
+    def model_on(self, device: torch.device) -> Iterator[None]:
+        """The model on another device for as long as the block lasts."""
         self.model.to(device)
         try:
             yield

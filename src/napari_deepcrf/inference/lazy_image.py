@@ -1,0 +1,181 @@
+"""Images that are read where they are needed: arrays in memory or on disk, OME-Zarr, pyramids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import compute
+from numpy.typing import NDArray
+
+from napari_deepcrf.data.images import MIN_SIDE
+
+MAX_CHANNELS = 4
+SAMPLES, SAMPLE = 8, 32
+"""A fingerprint takes so many windows along each axis, so many pixels a side."""
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImage:
+    """An H × W image whose pixels are read and brought to 0–255 a window at a time."""
+
+    pixels: da.Array
+    """(H, W, C), C = 1, 3 or 4."""
+    offset: float
+    factor: float
+    """Grey levels are (value − offset) × factor."""
+
+    @classmethod
+    def of(cls, image: Any) -> LazyImage:
+        """What `open_array` takes, as one image.
+
+        Grey levels are those of `check_image`. Other types than ``uint8`` and ``bool`` are read
+        once for their smallest and largest value.
+
+        Raises
+        ------
+        ValueError
+            For other shapes, fewer than 8 pixels a side, or values that are not finite.
+        TypeError
+            For what holds no numbers.
+        """
+        pixels = open_array(image)
+        if pixels.ndim != 3:
+            raise ValueError(f"image: expected (H, W) or (H, W, C), got shape {pixels.shape[:-1]}")
+        if min(pixels.shape[:2]) < MIN_SIDE:
+            raise ValueError(
+                f"image: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, "
+                f"got {pixels.shape[0]}×{pixels.shape[1]}"
+            )
+        return cls(pixels, *_grey_levels(pixels))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = self.pixels.shape[:2]
+        return int(height), int(width)
+
+    def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """(h, w, C) of a window as it is stored, alpha dropped."""
+        window = self.pixels[rows, columns, :3]
+        return np.asarray(window.compute(scheduler="synchronous"))
+
+    def grey(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """(..., 3) grey levels of stored values (..., C); grey is repeated."""
+        if self.offset or self.factor != 1:
+            values = (values.astype(np.float64) - self.offset) * self.factor
+        levels = values.astype(np.float32)
+        return levels if levels.shape[-1] == 3 else np.repeat(levels, 3, axis=-1)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """(h, w, 3) of a window in 0–255."""
+        return self.grey(self.raw(rows, columns))
+
+    def mean(self) -> tuple[float, ...]:
+        """(3,) the mean colour of the image, in 0–255; reads all of it."""
+        means = self.pixels[..., :3].mean((0, 1), dtype=np.float64).compute()
+        return tuple(self.grey(np.asarray(means)).tolist())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, type and a sample of the pixels: who it is, not every change of it."""
+        total = hashlib.sha256(f"{self.pixels.shape} {self.pixels.dtype}".encode())
+        height, width = self.shape
+        for y in np.linspace(0, height - SAMPLE, SAMPLES).clip(0).astype(int):
+            for x in np.linspace(0, width - SAMPLE, SAMPLES).clip(0).astype(int):
+                window = self.raw(slice(y, y + SAMPLE), slice(x, x + SAMPLE))
+                total.update(np.ascontiguousarray(window).tobytes())
+        return total.hexdigest()
+
+
+def open_array(image: Any) -> da.Array:
+    """An image or stack as a lazy array (..., H, W, C), C = 1 for grey.
+
+    Takes whatever has shape, dtype and slices (NumPy, dask, zarr, memory maps), a pyramid of these
+    as a list or napari's multiscale data (the finest counts), a ``.npy`` file, or the folder of a
+    zarr array or an OME-Zarr image (versions 0.4 and 0.5).
+
+    Raises
+    ------
+    ValueError
+        For a path that holds no image, more than four channels or fewer than two axes.
+    TypeError
+        For what holds no numbers.
+    """
+    if isinstance(image, (str, Path)):
+        image, axes = _open_path(Path(image))
+        if "c" in axes:
+            image = da.moveaxis(_as_dask(image), axes.index("c"), -1)
+            return _checked(image)
+    elif _is_pyramid(image):
+        image = image[0]
+    array = _as_dask(image)
+    has_channels = array.ndim > 2 and array.shape[-1] <= MAX_CHANNELS
+    return _checked(array if has_channels else array[..., None])
+
+
+def _as_dask(image: Any) -> da.Array:
+    if isinstance(image, da.Array):
+        return image
+    if not hasattr(image, "dtype") or not hasattr(image, "shape"):
+        image = np.asarray(image)
+    # A name of its own: hashing the content would read it all.
+    array: da.Array = da.from_array(image, name=False)
+    return array
+
+
+def _checked(array: da.Array) -> da.Array:
+    if np.dtype(array.dtype).kind not in "biuf":
+        raise TypeError(f"image: expected numbers, got {array.dtype}")
+    if array.ndim < 3:
+        raise ValueError(f"image: expected two or more axes, got shape {array.shape[:-1]}")
+    if array.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"image: expected 1, 3 or 4 channels, got {array.shape[-1]}")
+    return array
+
+
+def _is_pyramid(image: Any) -> bool:
+    """Arrays that each have a shape of their own, as napari keeps them, not rows of numbers."""
+    if hasattr(image, "dtype") and not isinstance(image, Sequence):
+        return False
+    is_sequence = isinstance(image, Sequence) and len(image) > 0
+    return is_sequence and all(hasattr(level, "shape") and level.ndim >= 2 for level in image)
+
+
+def _open_path(path: Path) -> tuple[Any, str]:
+    """The finest array behind a path and the letters of its axes, empty where nobody tells."""
+    import zarr
+
+    if path.suffix == ".npy" and path.is_file():
+        return np.load(path, mmap_mode="r", allow_pickle=False), ""
+    if not path.is_dir():
+        raise ValueError(f"image: expected a .npy file or a zarr folder, got {path}")
+    try:
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            return node, ""
+        attributes: Any = dict(node.attrs)
+        multiscale = attributes.get("ome", attributes)["multiscales"][0]
+        array = node[multiscale["datasets"][0]["path"]]
+    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"image: expected a zarr array or an OME-Zarr image in {path}") from error
+    names = [axis if isinstance(axis, str) else axis["name"] for axis in multiscale.get("axes", ())]
+    return array, "".join(name[:1].lower() for name in names)
+
+
+def _grey_levels(pixels: da.Array) -> tuple[float, float]:
+    """Offset and factor that bring all values to 0–255, as `check_image` does for one array."""
+    if pixels.dtype == np.uint8:
+        return 0.0, 1.0
+    if pixels.dtype == bool:
+        return 0.0, 255.0
+    low, high = (float(x) for x in compute(pixels.min(), pixels.max()))
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("image: expected finite values, got NaN or infinity")
+    if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 255:
+        return 0.0, 255.0 if high <= 1 else 1.0
+    return low, 255 / ((high - low) or 1.0)

@@ -1,0 +1,147 @@
+"""What work takes of the memory, before it starts, and how to keep within a limit.
+
+Estimates are of the CPU path, which holds most in the process's own memory. The figures per pixel
+were measured as peak resident set (docs/large-images.md).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import psutil
+from dask.utils import parse_bytes
+
+from napari_deepcrf.inference.tiling import Surroundings
+
+POINT_BYTES = 260
+"""A pixel's features, lattice entries of a spatial and a bilateral kernel, and their factors."""
+CLASS_BYTES = 12
+"""A pixel's score, padded logit and marginal of one class."""
+KERNEL_BYTES = 90
+"""A pixel's share of every further kernel."""
+VOLUME_BYTES = 40
+"""What the third position adds to a pixel's lattice entries."""
+NETWORK_BYTES = 12
+"""A network's first layers, per channel and pixel of the reduced image."""
+BAND_BYTES = 300 << 20
+"""Reading and reducing a band of the image for the network."""
+DEFAULT_TILE = 1024
+SMALLEST_TILE = 256
+SHARE = 0.5
+"""Of the machine's free memory that is used where nobody sets a limit."""
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of "2GB", "1.5 GiB" or "800MB".
+
+    Raises
+    ------
+    ValueError
+        For anything else, and for less than one byte.
+    """
+    try:
+        size = int(parse_bytes(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"memory: expected a size such as 2GB or 800MB, got {text!r}") from error
+    if size < 1:
+        raise ValueError(f"memory: expected a positive size, got {text!r}")
+    return size
+
+
+def resident() -> int:
+    """Bytes of memory that this process takes now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def available() -> int:
+    """Bytes that the process may still take where nobody sets a limit."""
+    return int(SHARE * psutil.virtual_memory().available)
+
+
+def crf_bytes(points: int, classes: int, *, kernels: int = 2, dims: int = 2) -> int:
+    """What a mean field over so many points and classes takes at its peak."""
+    lanes = math.ceil(classes / 4) * 4
+    each = POINT_BYTES + CLASS_BYTES * lanes + KERNEL_BYTES * (kernels - 2)
+    return points * (each + VOLUME_BYTES * (dims - 2) * kernels)
+
+
+def image_bytes(height: int, width: int, classes: int, *, iterations: int = 5) -> int:
+    """What `Predictor.segment` takes for an H × W image, its result with T updates included."""
+    marginals = 4 * classes * (iterations + 2)
+    return crf_bytes(height * width, classes) + height * width * (marginals + 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePlan:
+    """How an image is worked on, and what that takes."""
+
+    tile: int
+    """Pixels a side."""
+    workers: int
+    """Tiles at once."""
+    needed: int
+    """Bytes beyond what the process has now."""
+
+    def __str__(self) -> str:
+        return (
+            f"tiles of {self.tile}×{self.tile} pixels, {self.workers} at once, "
+            f"about {self.needed / 1e9:.2f} GB"
+        )
+
+
+def plan_tiles(
+    shape: tuple[int, int],
+    classes: int,
+    surroundings: Surroundings,
+    *,
+    kernels: int = 2,
+    limit: int | None = None,
+    tile: int | None = None,
+    workers: int | None = None,
+    maps: int = 0,
+) -> TilePlan:
+    """The fastest plan within a limit: fewer tiles at once first, then smaller ones.
+
+    Parameters
+    ----------
+    shape, classes, surroundings, kernels
+        The image, L, and the CRF's reach and number of kernels.
+    limit
+        Bytes for the whole process; by default half of the memory that is free is used.
+    tile, workers
+        Fixed where they are given.
+    maps
+        Bytes of the network's score maps.
+
+    Raises
+    ------
+    ValueError
+        If even the smallest plan takes more, with what it would take.
+    """
+    present = resident()
+    room = available() if limit is None else limit - present
+    tiles = (tile,) if tile else (DEFAULT_TILE, DEFAULT_TILE // 2, SMALLEST_TILE)
+    most = workers or os.cpu_count() or 1
+    plan = None
+    for size in tiles:
+        points = _largest(shape, size, surroundings)
+        for count in (most,) if workers else range(most, 0, -1):
+            together = min(count, math.ceil(shape[0] / size) * math.ceil(shape[1] / size))
+            needed = together * crf_bytes(points, classes, kernels=kernels) + maps + BAND_BYTES
+            plan = TilePlan(tile=size, workers=together, needed=needed)
+            if needed <= room:
+                return plan
+    assert plan is not None
+    raise ValueError(
+        f"memory: expected at least {(plan.needed + present) / 1e9:.2f} GB for {plan}, "
+        f"got {(room + present) / 1e9:.2f} GB"
+    )
+
+
+def _largest(shape: tuple[int, int], tile: int, surroundings: Surroundings) -> int:
+    """Points of a tile in the middle of the image, or as much of one as there is."""
+    near = math.prod(min(n, tile + 2 * surroundings.ring) for n in shape)
+    far = math.prod(min(n, tile + 2 * surroundings.halo) for n in shape)
+    return near + (far - near) // surroundings.step**2
