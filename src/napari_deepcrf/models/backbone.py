@@ -22,6 +22,8 @@ class Backbone(nn.Module, ABC):
     num_classes: int
     batch_norm: bool
     frozen_layers: int = 0
+    taps: tuple[str, ...]
+    """Layers of ``features``, one for each kind of map, whose outputs `feature_maps` gives."""
 
     @abstractmethod
     def configuration(self) -> dict[str, object]:
@@ -60,6 +62,15 @@ class Backbone(nn.Module, ABC):
         """(B, 3, H, W) normalised images → (B, L, h, w) scores."""
         scores: Tensor = self.score(self.features(x))
         return scores
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised images → hidden maps (B, C_i, h_i, w_i), from fine to coarse."""
+        maps = []
+        for name, layer in self.features.named_children():
+            x = layer(x)
+            if name in self.taps:
+                maps.append(x)
+        return maps
 
     def reset_parameters(self) -> None:
         """Random start: He's initialisation for the hidden layers, a small one for the top."""

@@ -11,6 +11,7 @@ from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.models.backbone import Backbone
 from napari_deepcrf.models.checkpoint import check_tensors, read_checkpoint, write_checkpoint
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
+from napari_deepcrf.models.fine_head import FineUnaryNetwork
 from napari_deepcrf.models.mobilenet import MobileNetV2
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
@@ -106,6 +107,7 @@ class DeepCRF(nn.Module):
                 **self.network.backbone.configuration(),
                 "input_size": self.network.input_size,
                 "scales": list(self.network.scales),
+                **({"fine": True} if isinstance(self.network, FineUnaryNetwork) else {}),
             },
             "crf": crf_configuration(self.crf),
         }
@@ -130,8 +132,9 @@ def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
     try:
         network = dict(config["network"])
         settings = {name: network.pop(name) for name in ("input_size", "scales")}
+        kind = FineUnaryNetwork if network.pop("fine", False) else UnaryNetwork
         return DeepCRF(
-            UnaryNetwork(_BACKBONES[architecture](**network), **settings),
+            kind(_BACKBONES[architecture](**network), **settings),
             build_crf(config["crf"]),
             tuple(config["class_names"]),
         )

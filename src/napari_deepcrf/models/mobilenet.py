@@ -92,6 +92,8 @@ class MobileNetV2(Backbone):
     Input is RGB, normalised as torchvision does (`UnaryNetwork` takes 0–255 images).
     """
 
+    taps = ("block0", "block2", "block5", "block9", "block12", "block15", "block16", "fc7")
+
     def __init__(
         self,
         num_classes: int,

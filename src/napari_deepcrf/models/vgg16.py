@@ -59,6 +59,8 @@ class VGG16(Backbone):
     Input is RGB, normalised as torchvision does (`UnaryNetwork` takes 0–255 images).
     """
 
+    taps = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc7")
+
     def __init__(
         self,
         num_classes: int,
