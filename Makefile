@@ -3,7 +3,7 @@
 # make lint   style, types, layers, manifest
 # make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it
 # make docs   builds the documentation into site/, where a broken link is an error
-# make bench  times the project beside its peers
+# make bench  times the project beside its peers, into bench-output/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -34,8 +34,8 @@ docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/cpu.py $(ARGS)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # The environment follows the two files that describe it.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -46,4 +46,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site demo-output bench-output .pytest_cache .mypy_cache .ruff_cache
