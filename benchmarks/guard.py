@@ -12,7 +12,6 @@ Results are checked before anything is timed. Exit code 2 where pydensecrf2 is n
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 
 from cpu import PHOTO, wrong
 from cpu_cases import learning, ours, peer, slider, work
+from report import publish
 
 TURNS = 7
 
@@ -60,12 +60,8 @@ def main() -> int:
     for bound in bounds:
         verdict = "ok" if bound.holds else "**too slow**"
         table += f"| {bound.what} | {bound.ratio:.2f} | {bound.least:g} | {verdict} |\n"
-    print(table)
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        report = {"bounds": [asdict(bound) | {"holds": bound.holds} for bound in bounds]}
-        (arguments.out / "guard.json").write_text(json.dumps(report, indent=1) + "\n")
-        (arguments.out / "guard.md").write_text(table, encoding="utf-8")
+    report = {"bounds": [asdict(bound) | {"holds": bound.holds} for bound in bounds]}
+    publish(arguments.out, "guard", report, table)
     return 0 if all(bound.holds for bound in bounds) else 1
 
 

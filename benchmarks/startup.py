@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from report import publish
+
 HEAVY = ("torch", "qtpy", "napari", "numba", "skimage")
 TIMEOUT_S = 120
 
@@ -196,13 +198,8 @@ def write(rows: list[Row], reason: str | None, out: Path | None) -> None:
     lines += [f"| {row.what} | {row.value:.3g} {row.unit} | {row.target} |" for row in rows]
     if reason is not None:
         lines += ["", f"The dock was not timed: {reason}."]
-    table = "\n".join(lines) + "\n"
-    print(table)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        report = {"rows": [asdict(row) for row in rows], "not_measured": reason}
-        (out / "startup.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        (out / "startup.md").write_text(table, encoding="utf-8")
+    report = {"rows": [asdict(row) for row in rows], "not_measured": reason}
+    publish(out, "startup", report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ operations. Times are medians of steps, the first of a stage left out.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.data.voc import VOC_CLASSES
 from napari_deepcrf.training import TrainingRun, named_config
 from napari_deepcrf.training.events import StepDone
+from report import publish
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 HEIGHT, WIDTH = 375, 500
@@ -61,17 +61,13 @@ def main() -> int:
     for row in rows:
         table += f"| {row.stage} | {row.images} | {row.seconds:.3g} "
         table += f"| {row.images_per_second:.3g} |\n"
-    print(table)
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        report = {
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "threads": torch.get_num_threads(),
-            "gradient_error": error,
-            "rows": [asdict(row) | {"images_per_second": row.images_per_second} for row in rows],
-        }
-        (arguments.out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
-        (arguments.out / "training.md").write_text(table, encoding="utf-8")
+    report = {
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "gradient_error": error,
+        "rows": [asdict(row) | {"images_per_second": row.images_per_second} for row in rows],
+    }
+    publish(arguments.out, "training", report, table)
     return 0
 
 
