@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters, dense_crf
+from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters, prepared
+from napari_deepcrf.crf.features import PixelGrid
 
 SMALL = CRFParameters(theta_gamma=1.3, theta_alpha=4, theta_beta=20)
 
 
 @pytest.fixture
 def generic_positions(monkeypatch):
-    """Shift the pixel grid off the lattice's own points.
+    """Shift the pixel grid off the lattice's own points, and hold the lattice's origin in place.
 
     Pixels at x = 0 lie exactly between two simplices, and when rounding moves them from one to
     the other, vertices of zero weight come and go: there, finite differences say nothing.
+    Derivatives by widths leave the mean feature where it is; so must the differences.
     """
-    positions = dense_crf.positions
+    coordinates = PixelGrid.coordinates
 
-    def shifted(shape, like):
-        return positions(shape, like) + like.new_tensor([0.37, 0.61])
+    def shifted(self, *, coloured):
+        planes = coordinates(self, coloured=coloured)
+        planes[:2] += planes.new_tensor([0.37, 0.61])[:, None, None]
+        return planes
 
-    monkeypatch.setattr(dense_crf, "positions", shifted)
+    monkeypatch.setattr(PixelGrid, "coordinates", shifted)
+    features_of = prepared.lattice_features
+    places = {}
+
+    def anchored(pixels, widths, method, *, coloured):
+        features = features_of(pixels, widths, method, coloured=coloured)
+        centre = features.detach().unflatten(0, (pixels.count, -1)).mean(1, keepdim=True)
+        place = places.setdefault(centre.shape, centre)
+        return features + (place - centre).expand(-1, math.prod(pixels.shape), -1).flatten(0, 1)
+
+    monkeypatch.setattr(prepared, "lattice_features", anchored)
 
 
 def gradcheck(crf, *, labels=3, shape=(5, 7), batch=2):

@@ -36,7 +36,7 @@ def tensors(photo, smooth_scores, labels=3, height=9, width=11):
 
 def problem_of(matrix, scores, mu=None, self_term=False):
     ones = torch.ones(len(matrix), dtype=torch.float64)
-    term = PairwiseTerm(Matrix(matrix), ones, ones)
+    term = PairwiseTerm(Matrix(matrix), ones, ones, ones[0])
     return MeanFieldProblem(scores, [term], mu, None if self_term else term.diagonal())
 
 
@@ -59,7 +59,7 @@ def test_divergence_is_that_of_the_enumerated_distribution(random):
     log_p = total - total.logsumexp(0)
     log_q = torch.stack([sum(q[i, y[i]].log() for i in range(3)) for y in labellings])
     expected = (log_q.exp() * (log_q - log_p)).sum()
-    value = kl_divergence(scores, q, problem.message(q)) + total.logsumexp(0)
+    [value] = kl_divergence(scores, q, problem.message(q)) + total.logsumexp(0)
     torch.testing.assert_close(value, expected)
 
 
@@ -110,7 +110,7 @@ def test_convergent_reaches_a_stationary_point(photo, smooth_scores):
     crf = DenseCRF(STRONG, inference="convergent", iterations=3000, **options).double()
     with torch.no_grad():
         *_, last = crf.updates(scores, image, tolerance=1e-12)
-        [problem] = crf.problems(scores, image)
+        problem = crf.problem(scores, image)
         q = last.marginals[0].flatten(1).T
         torch.testing.assert_close(
             torch.softmax(problem.scores + problem.message(q), 1), q, rtol=0, atol=1e-6
@@ -125,9 +125,9 @@ def test_sequential_updates_descend_to_the_same_fixed_point(photo, smooth_scores
         params, quality="exact", self_term=False, iterations=60, inference=inference
     ).double()
     with torch.no_grad():
-        [problem] = crf.problems(scores, image)
+        problem = crf.problem(scores, image)
         trace = sequential_mean_field(problem, 25)
-        kl = torch.stack([kl_divergence(problem.scores, q, problem.message(q)) for q in trace])
+        kl = torch.cat([kl_divergence(problem.scores, q, problem.message(q)) for q in trace])
         assert (kl.diff() <= 1e-12 * kl.abs().max()).all()
         reached = crf(scores, image)[0].flatten(1).T
         torch.testing.assert_close(trace[-1], reached, rtol=0, atol=1e-8)

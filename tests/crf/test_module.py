@@ -55,16 +55,15 @@ def test_a_batch_is_its_images_one_by_one(crf, inputs):
 def test_only_a_kernel_whose_width_changed_is_built_again(crf, inputs):
     scores, image = inputs
     first = crf.prepare(image)
-    assert first.kernels[0][0] is first.kernels[1][0]
     with torch.no_grad():
         crf.bilateral.log_theta_colour.add_(0.3)
         crf.spatial.log_weight.add_(1.0)
         second = crf.prepare(image, previous=first)
-        assert second.kernels[0][0] is first.kernels[0][0]
-        assert second.kernels[0][1] is not first.kernels[0][1]
+        assert second.kernels[0] is first.kernels[0]
+        assert second.kernels[1] is not first.kernels[1]
         assert torch.equal(crf(scores, image, prepared=second), crf(scores, image))
     third = crf.prepare(image.flip(0), previous=second)
-    assert third.kernels[0][1] is not second.kernels[0][1]
+    assert third.kernels[1] is not second.kernels[1]
 
 
 def test_a_stale_preparation_is_refused(crf, inputs):
@@ -98,9 +97,10 @@ def test_different_widths_need_their_channels(crf, inputs):
         ({"iterations": -1}, "iterations: expected at least 0, got -1"),
         ({"normalization": "rows"}, "normalization: expected one of symmetric, before"),
         ({"quality": "best"}, "quality: expected one of fast, accurate, exact; got 'best'"),
+        ({"backend": "x"}, "backend: expected one of auto, torch, numba, triton; got 'x'"),
         ({"inference": "damped"}, "inference: expected one of parallel, convergent"),
         ({"compatibility": "learnt"}, "compatibility: expected one of potts, diagonal, full"),
-        ({"compatibility": "full"}, "num_classes: expected at least 1"),
+        ({"compatibility": "full"}, "num_classes: expected a number for a full"),
     ],
 )
 def test_unknown_choices_are_refused(options, message):
@@ -108,14 +108,72 @@ def test_unknown_choices_are_refused(options, message):
         DenseCRF(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"params": {"w_spatial": 3}}, "params: expected CRFParameters, got dict"),
+        ({"iterations": 2.5}, "iterations: expected a whole number, got 2.5"),
+        ({"num_classes": 2.5, "compatibility": "full"}, "num_classes: expected a whole number"),
+        ({"channels": "3"}, "channels: expected a whole number, got '3'"),
+        ({"iterations": True}, "iterations: expected a whole number, got True"),
+        ({"extra_kernels": [(1, 2)]}, "extra_kernels: expected KernelParameters, got tuple"),
+    ],
+)
+def test_wrong_types_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        DenseCRF(**options)
+
+
 def test_bad_inputs_are_refused(crf, inputs):
     scores, image = inputs
-    with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
-        crf(scores[:, :, :5], image)
-    with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
-        crf(scores[0], image)
+    for call in (crf, crf.trace):
+        with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
+            call(scores[:, :, :5], image)
+        with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
+            call(scores[0], image)
+        with pytest.raises(
+            ValueError, match=r"image: expected \(B, C, H, W\) or .*got \(3, 11, 13"
+        ):
+            call(scores[0], image[0])
+        with pytest.raises(ValueError, match="image: expected at least one image, channel and"):
+            call(scores, image[:, :0])
+        with pytest.raises(ValueError, match="scores: expected at least one label"):
+            call(scores[:, :0], image)
+        with pytest.raises(TypeError, match=r"image: expected a torch.Tensor, got ndarray"):
+            call(scores, image.numpy())
+        with pytest.raises(TypeError, match=r"scores: expected a torch.Tensor, got list"):
+            call([[1.0]], image)
+        with pytest.raises(TypeError, match=r"image: expected real numbers, got torch.complex64"):
+            call(scores, image + 0j)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_refused(crf, inputs, value):
+    scores, image = inputs
+    broken = image.clone()
+    broken[1, 2, 3, 4] = value
     with pytest.raises(ValueError, match="image: expected finite numbers"):
-        crf(scores, torch.full_like(image, float("nan")))
+        crf(scores, broken)
+    broken = scores.clone()
+    broken[1, 2, 3, 4] = value
+    with torch.no_grad():
+        with pytest.raises(ValueError, match="scores: expected finite numbers"):
+            crf.trace(broken, image)
+        with pytest.raises(ValueError, match="scores: expected finite numbers"):
+            next(crf.updates(broken, image))
+
+
+def test_training_sees_scores_that_are_not_finite_in_its_loss(crf, inputs):
+    scores, image = inputs
+    broken = scores.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    assert crf(broken.requires_grad_(), image).sum().isnan()
+
+
+def test_whole_numbers_are_images_too(crf, inputs):
+    scores, image = inputs
+    with torch.no_grad():
+        assert torch.equal(crf(scores, image.round().byte()), crf(scores, image.round()))
 
 
 def test_no_updates_give_the_scores_marginals(inputs):

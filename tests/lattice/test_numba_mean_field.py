@@ -12,6 +12,7 @@ from napari_deepcrf.lattice.gaussians import LatticeGaussian
 from napari_deepcrf.lattice.numba_fused import mean_field
 from napari_deepcrf.lattice.numba_lattice import CHUNK, chunk_bounds
 from napari_deepcrf.lattice.scaled import ScaledLattice
+from napari_deepcrf.lattice.torch_ops import TorchLattice
 
 
 @dataclass
@@ -49,7 +50,7 @@ def make(height: int, width: int, labels: int, *, mixing: bool = False, passes: 
 
 def in_plain_torch(lattice: Lattice) -> Lattice:
     arrays = {field.name: getattr(lattice, field.name) for field in fields(Lattice)}
-    return Lattice(**(arrays | {"backend": "torch"}))
+    return TorchLattice(**(arrays | {"vertex": lattice.vertex, "backend": "torch"}))
 
 
 def plain_mean_field(case: Case, iterations: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The plain PyTorch lattice: right against the Gaussian it stands for, gradients exact."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,3 +159,22 @@ def test_bad_arguments_are_refused():
         permutohedral_filter(torch.zeros(4, 1), features)
     with pytest.raises(TypeError, match="values: expected torch"):
         permutohedral_filter(torch.zeros(3, 1, dtype=torch.float64), features)
+
+
+@pytest.mark.parametrize(
+    ("values", "features", "message"),
+    [
+        (np.ones((3, 1)), torch.ones(3, 2), "values: expected a torch.Tensor, got ndarray"),
+        (torch.ones(3, 1), np.ones((3, 2)), "features: expected a torch.Tensor, got ndarray"),
+        (torch.ones(3, 1), torch.ones(3, 2).int(), "features: expected float32 or float64, got"),
+        (torch.ones(3, 1).long(), torch.ones(3, 2), "values: expected float32 or float64, got"),
+    ],
+)
+def test_other_types_are_refused(values, features, message):
+    with pytest.raises(TypeError, match=message):
+        permutohedral_filter(values, features)
+
+
+def test_empty_values_are_refused():
+    with pytest.raises(ValueError, match=r"values: expected shape \(N, C\), got \(3, 0\)"):
+        permutohedral_filter(torch.ones(3, 0), torch.ones(3, 2))

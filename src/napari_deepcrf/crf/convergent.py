@@ -44,7 +44,9 @@ def convexity_shift(problem: MeanFieldProblem) -> Tensor:
     if problem.self_weight is not None:
         shift = shift + problem.self_weight * high.clamp(min=0)
     if bool(low < 0):
-        shift = shift - low * torch.stack([_eigenvalue_bound(t) for t in problem.terms]).sum()
+        bounds = [_eigenvalue_bound(term, problem.images) for term in problem.terms]
+        by_image = low * torch.stack(bounds).sum(0)
+        shift = shift - by_image.repeat_interleave(shift.shape[0] // problem.images)
     return shift
 
 
@@ -135,10 +137,10 @@ def _eigenvalue_range(problem: MeanFieldProblem) -> tuple[Tensor, Tensor]:
     return values.min(), values.max()
 
 
-def _eigenvalue_bound(term: PairwiseTerm) -> Tensor:
-    """λ_max ≤ max_i (Kv)_i / v_i, for a non-negative K and any positive v (Collatz).
+def _eigenvalue_bound(term: PairwiseTerm, images: int) -> Tensor:
+    """(B,) λ_max ≤ max_i (Kv)_i / v_i, for a non-negative K and any positive v (Collatz).
 
     With v = 1 / pre it is the kernel's weight under symmetric normalisation.
     """
     v = term.pre.reciprocal()[:, None]
-    return (term.apply(v) / v).max()
+    return (term.apply(v) / v).view(images, -1).amax(1)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from napari_deepcrf.crf.convergent import convergent_update, convexity_shift
-from napari_deepcrf.crf.energy import kl_divergence
-from napari_deepcrf.crf.features import grid, pixels, positions
+from napari_deepcrf.crf.checks import (
+    check_finite_scores,
+    check_image,
+    check_scores,
+    check_type,
+    check_whole,
+)
+from napari_deepcrf.crf.features import PixelGrid, grid, pixels
 from napari_deepcrf.crf.fused import fused_mean_field
 from napari_deepcrf.crf.learnable import Compatibility, LearnableKernel
-from napari_deepcrf.crf.mean_field import (
-    MeanFieldProblem,
-    PairwiseTerm,
-    mean_field,
-    parallel_update,
-)
+from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, mean_field
 from napari_deepcrf.crf.options import (
     Inference,
     InferenceOptions,
@@ -30,21 +29,7 @@ from napari_deepcrf.crf.options import (
 )
 from napari_deepcrf.crf.parameters import CRFParameters, KernelParameters
 from napari_deepcrf.crf.prepared import PreparedImages, PreparedKernel, prepare_kernel
-from napari_deepcrf.crf.reductions import mean, scaled
-
-
-@dataclass(frozen=True, eq=False)
-class Update:
-    """The state after one mean-field update of a batch."""
-
-    iteration: int
-    """0 for the marginals of the unary scores alone."""
-    marginals: Tensor
-    """(B, L, *S)."""
-    kl: Tensor
-    """(B,) the divergence of these marginals up to log Z, nats."""
-    change: float
-    """Mean total variation from the update before over all pixels; infinite for the first."""
+from napari_deepcrf.crf.updates import Update, run_updates
 
 
 class DenseCRF(nn.Module):
@@ -81,6 +66,8 @@ class DenseCRF(nn.Module):
     ------
     ValueError
         For an unknown choice, or a missing ``num_classes``.
+    TypeError
+        For parameters of another type, or ``iterations`` that are no whole number.
     """
 
     def __init__(
@@ -108,7 +95,12 @@ class DenseCRF(nn.Module):
             self_term=self_term,
             backend=backend,
         )
-        p = params or CRFParameters()
+        p = CRFParameters() if params is None else params
+        check_type("params", p, CRFParameters)
+        for kernel in extra_kernels:
+            check_type("extra_kernels", kernel, KernelParameters)
+        check_whole("channels", channels, least=1)
+        check_whole("image_dims", image_dims, least=2)
         learnable = partial(LearnableKernel, image_dims=image_dims, channels=channels)
         spatial = KernelParameters(weight=p.w_spatial, theta_position=p.theta_gamma)
         bilateral = KernelParameters(
@@ -174,9 +166,15 @@ class DenseCRF(nn.Module):
         Raises
         ------
         ValueError
-            For mismatched shapes, a NaN in the image, widths so small that lattice keys leave
-            their range, or a ``prepared`` that was made for other widths or another size.
+            For mismatched or empty shapes, an image with NaN or infinity, widths so small that
+            lattice keys leave their range, a ``prepared`` that was made for other widths or another
+            size; and for scores with NaN or infinity while gradients are off (with gradients on
+            they show in the loss).
+        TypeError
+            For anything but tensors of real numbers.
         """
+        if not torch.is_grad_enabled():
+            check_finite_scores(scores)
         return self._run(scores, image, prepared, keep_all=True)
 
     def updates(
@@ -192,142 +190,95 @@ class DenseCRF(nn.Module):
         Ends after ``iterations`` updates, or once the mean total variation between two updates is
         at most ``tolerance``. Arguments and errors else as for ``trace``.
         """
-        problems = self.problems(scores, image, prepared=prepared)
-        shape = scores.shape[2:]
-        convergent = self.options.inference == "convergent"
-        shifts = [convexity_shift(p) for p in problems] if convergent else []
-        states = [p.initial() for p in problems]
-        change = float("inf")
-        for iteration in range(self.iterations + 1):
-            messages = [p.message(q) for p, q in zip(problems, states, strict=True)]
-            with torch.no_grad():
-                triples = zip(problems, states, messages, strict=True)
-                kl = torch.stack([kl_divergence(p.scores, q, m) for p, q, m in triples])
-            yield Update(iteration, torch.stack([grid(q, shape) for q in states]), kl, change)
-            if iteration == self.iterations or change <= tolerance:
-                return
-            before = states
-            if convergent:
-                steps = zip(problems, states, messages, shifts, strict=True)
-                states = [convergent_update(p, q, m, c) for p, q, m, c in steps]
-            else:
-                pairs = zip(problems, messages, strict=True)
-                states = [parallel_update(p, m) for p, m in pairs]
-            change = _total_variation(before, states)
+        check_finite_scores(scores)
+        yield from run_updates(
+            self.problem(scores, image, prepared=prepared),
+            tuple(scores.shape[2:]),
+            self.iterations,
+            convergent=self.options.inference == "convergent",
+            tolerance=tolerance,
+        )
 
     def prepare(self, image: Tensor, *, previous: PreparedImages | None = None) -> PreparedImages:
-        """Build the lattices of images (B, C, *S) at the current widths.
+        """Build the lattices of images (B, C, *S) at the current widths, one for the whole batch.
 
         ``previous`` lends every kernel that would come out the same: with only one width changed
-        only that kernel is built. The weights are no part of it.
+        only that kernel is built. The weights are no part of it. The image is copied.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As for ``trace``.
         """
-        shape, channels = tuple(image.shape[2:]), image.shape[1]
-        if not shape or image.numel() == 0:
-            raise ValueError(f"image: expected (B, C, *S), got {tuple(image.shape)}")
-        image = image.detach().to(self.spatial.log_weight)
-        if not bool(torch.isfinite(image).all()):
-            raise ValueError("image: expected finite numbers, got NaN or infinity")
-        grid_positions = positions(shape, image)
-        prepared: list[tuple[PreparedKernel, ...]] = []
-        for index, one in enumerate(image):
-            lent = [kernel for kernels in prepared[:1] for kernel in kernels]
-            if previous is not None and index < len(previous.kernels):
-                lent += previous.kernels[index]
-            coloured = torch.cat([grid_positions, pixels(one)], 1)
-            built = [
-                self._prepare_kernel(kernel, grid_positions, coloured, shape, lent)
-                for kernel in self.kernels
-            ]
-            prepared.append(tuple(built))
-        return PreparedImages(shape, channels, tuple(prepared))
+        check_image(image)
+        return self._prepare(image.detach().clone(), previous)
 
-    def problems(
+    def problem(
         self, scores: Tensor, image: Tensor, *, prepared: PreparedImages | None = None
-    ) -> list[MeanFieldProblem]:
-        """The CRF of every image of the batch, ready for inference; arguments as for ``trace``."""
-        if scores.ndim != image.ndim or scores.shape[:1] + scores.shape[2:] != (
-            image.shape[:1] + image.shape[2:]
-        ):
-            raise ValueError(
-                "scores: expected (B, L, *S) with the image's (B, C, *S), "
-                f"got {tuple(scores.shape)} and {tuple(image.shape)}"
-            )
+    ) -> MeanFieldProblem:
+        """The CRFs of a batch, ready for inference; arguments and errors as for ``trace``."""
         if prepared is None:
-            prepared = self.prepare(image)
-        elif prepared.shape != tuple(image.shape[2:]) or len(prepared.kernels) != len(image):
+            check_image(image)
+        check_scores(scores, image)
+        if prepared is None:
+            prepared = self._prepare(image.detach(), None)
+        elif prepared.pixels.images.shape != image.shape:
             raise ValueError("prepared: made for images of another size or number")
-        scores = scores.to(self.spatial.log_weight)
-        compatibility = self.compatibility()
-        terms: dict[PreparedKernel, PairwiseTerm] = {}
-        problems = []
-        for one, kernels in zip(scores, prepared.kernels, strict=True):
-            for learnable, kernel in zip(self.kernels, kernels, strict=True):
-                if kernel not in terms:
-                    widths = learnable.widths(len(prepared.shape), prepared.channels)
-                    terms[kernel] = self._term(kernel, widths, learnable.weight)
-            own = [terms[kernel] for kernel in kernels]
-            excluded = None if self.options.self_term else sum(t.diagonal() for t in own)
-            problems.append(
-                MeanFieldProblem(pixels(one), own, compatibility, cast("Tensor | None", excluded))
-            )
-        return problems
+        terms = [
+            self._term(kernel, learnable)
+            for learnable, kernel in zip(self.kernels, prepared.kernels, strict=True)
+        ]
+        excluded = None
+        if not self.options.self_term:
+            excluded = torch.stack([term.diagonal() for term in terms]).sum(0)
+        scores = pixels(scores.to(self.spatial.log_weight))
+        return MeanFieldProblem(scores, terms, self.compatibility(), excluded, len(image))
 
     def _run(
         self, scores: Tensor, image: Tensor, prepared: PreparedImages | None, *, keep_all: bool
     ) -> Tensor:
+        problem = self.problem(scores, image, prepared=prepared)
+        shape = tuple(scores.shape[2:])
         if self.options.inference == "convergent":
-            states = [u.marginals for u in self.updates(scores, image, prepared=prepared)]
-            return torch.stack(states)
-        traces = []
-        for problem in self.problems(scores, image, prepared=prepared):
-            trace = fused_mean_field(problem, self.iterations, keep_all=keep_all)
-            if trace is None:
-                trace = mean_field(problem, self.iterations, keep_all=keep_all)
-            marginals = grid(trace, scores.shape[2:])
-            # Some of PyTorch's losses refuse strided marginals; inference saves the copy.
-            traces.append(marginals.contiguous() if marginals.requires_grad else marginals)
-        return traces[0][:, None] if len(traces) == 1 else torch.stack(traces, 1)
+            updates = run_updates(problem, shape, self.iterations, convergent=True, tolerance=-1.0)
+            return torch.stack([update.marginals for update in updates])
+        trace = fused_mean_field(problem, self.iterations, keep_all=keep_all)
+        if trace is None:
+            trace = mean_field(problem, self.iterations, keep_all=keep_all)
+        marginals = grid(trace, problem.images, shape)
+        # Some of PyTorch's losses refuse strided marginals; inference saves the copy.
+        return marginals.contiguous() if marginals.requires_grad else marginals
+
+    def _prepare(self, image: Tensor, previous: PreparedImages | None) -> PreparedImages:
+        grid_of_pixels = PixelGrid(image.to(self.spatial.log_weight))
+        lent = [] if previous is None else list(previous.kernels)
+        kernels: list[PreparedKernel] = []
+        for kernel in self.kernels:
+            kernels.append(self._prepare_kernel(kernel, grid_of_pixels, [*lent, *kernels]))
+        return PreparedImages(grid_of_pixels, tuple(kernels))
 
     def _prepare_kernel(
-        self,
-        kernel: LearnableKernel,
-        grid_positions: Tensor,
-        coloured: Tensor,
-        shape: tuple[int, ...],
-        lent: Sequence[PreparedKernel],
+        self, kernel: LearnableKernel, points: PixelGrid, lent: Sequence[PreparedKernel]
     ) -> PreparedKernel:
-        spatial = kernel.log_theta_colour is None
-        coordinates = grid_positions if spatial else coloured
-        channels = coloured.shape[1] - grid_positions.shape[1]
-        widths = kernel.widths(len(shape), channels).detach()
-        method = self.options.method(spatial=spatial)
+        coloured = kernel.log_theta_colour is not None
+        widths = kernel.widths(len(points.shape), points.channels).detach()
+        method = self.options.method(spatial=not coloured)
         for candidate in lent:
-            if candidate.serves(coordinates, widths, method):
+            if candidate.serves(points, coloured=coloured, widths=widths, method=method):
                 return candidate
         backend = self.options.backend
         try:
-            return prepare_kernel(coordinates, widths, method, shape=shape, backend=backend)
+            return prepare_kernel(points, widths, method, coloured=coloured, backend=backend)
         except ValueError as error:
             raise ValueError(f"{kernel.describe()}: {error}") from error
 
-    def _term(self, kernel: PreparedKernel, widths: Tensor, weight: Tensor) -> PairwiseTerm:
+    def _term(self, kernel: PreparedKernel, learnable: LearnableKernel) -> PairwiseTerm:
+        points = kernel.pixels
+        widths = learnable.widths(len(points.shape), points.channels)
         if tuple(widths.tolist()) != kernel.widths:
             raise ValueError("prepared: made for other kernel widths, call prepare again")
         learning = torch.is_grad_enabled() and widths.requires_grad
         gaussian = kernel.bind(widths if learning else None)
-        row_sum = kernel.row_sum
-        if learning:
-            row_sum = gaussian.apply(torch.ones_like(row_sum)[:, None])[:, 0]
-        pre, post = normalizers(row_sum, self.options.normalization)
-        return PairwiseTerm(gaussian, pre, scaled(post, weight))
-
-
-def _total_variation(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    with torch.no_grad():
-        moved = [mean(0.5 * (a - b).abs().sum(1)) for a, b in zip(after, before, strict=True)]
-    return float(torch.stack(moved).mean())
+        row_sum = gaussian.row_sum() if learning else kernel.row_sum
+        factors = normalizers(row_sum, self.options.normalization, points.count)
+        return PairwiseTerm(gaussian, *factors, learnable.weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from napari_deepcrf.crf.mean_field import MeanFieldProblem
+from napari_deepcrf.crf.reductions import scaled
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
 from napari_deepcrf.lattice.grid import GridGaussian
 from napari_deepcrf.lattice.scaled import ScaledLattice
@@ -27,10 +28,10 @@ def fused_mean_field(
         gaussian = term.gaussian
         if isinstance(gaussian, LatticeGaussian):
             lattice = gaussian.lattice
-            after = lattice.alpha * term.post
+            after = scaled(term.post, lattice.alpha * term.weight)
             kernels.append(ScaledLattice(lattice, gaussian.weight, term.pre, after))
         elif isinstance(gaussian, GridGaussian):
-            grids.append((gaussian, term.pre, term.post))
+            grids.append((gaussian, term.pre, scaled(term.post, term.weight)))
         else:
             return None
     backends = {kernel.lattice.backend for kernel in kernels}

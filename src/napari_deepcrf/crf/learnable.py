@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from napari_deepcrf.crf.checks import check_whole
 from napari_deepcrf.crf.parameters import KernelParameters, Width
 
 CompatibilityKind = Literal["potts", "diagonal", "full"]
@@ -80,10 +81,9 @@ class Compatibility(nn.Module):
         if kind == "potts":
             self.values = None
             return
-        if num_classes is None or num_classes < 1:
-            raise ValueError(
-                f"num_classes: expected at least 1 for a {kind} compatibility, got {num_classes}"
-            )
+        if num_classes is None:
+            raise ValueError(f"num_classes: expected a number for a {kind} compatibility, got none")
+        check_whole("num_classes", num_classes, least=1)
         start = torch.ones(num_classes) if kind == "diagonal" else torch.eye(num_classes)
         self.values = nn.Parameter(start)
 

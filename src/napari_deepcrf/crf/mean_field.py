@@ -8,31 +8,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_deepcrf.crf.reductions import scaled
 from napari_deepcrf.lattice.gaussians import Gaussian
 
 
 @dataclass(frozen=True, eq=False)
 class PairwiseTerm:
-    """One weighted, normalised kernel w D_post K D_pre; the weight is part of ``post``."""
+    """One weighted, normalised kernel w D_post K D_pre."""
 
     gaussian: Gaussian
     pre: Tensor
     """(N,) factors before filtering."""
     post: Tensor
-    """(N,) factors after filtering, times the kernel's weight."""
+    """(N,) factors after filtering."""
+    weight: Tensor
+    """w, a scalar."""
 
     def apply(self, values: Tensor) -> Tensor:
         """The term as a linear operator on (N, C)."""
-        return self.post[:, None] * self.gaussian.apply(self.pre[:, None] * values)
+        after = scaled(self.post, self.weight)
+        return after[:, None] * self.gaussian.apply(self.pre[:, None] * values)
 
     def diagonal(self) -> Tensor:
         """(N,) what every pixel would send to itself."""
-        return self.post * self.pre * self.gaussian.diagonal()
+        return scaled(self.post * self.pre * self.gaussian.diagonal(), self.weight)
 
 
 @dataclass(frozen=True, eq=False)
 class MeanFieldProblem:
-    """The CRF of one image with all its tensors in place, differentiable in each of them."""
+    """The CRFs of a batch of images, all tensors in place, differentiable in each of them.
+
+    N = B n points, image by image; kernels connect only pixels of one image.
+    """
 
     scores: Tensor
     """(N, L) unary scores."""
@@ -41,6 +48,8 @@ class MeanFieldProblem:
     """µ as (L, L) symmetric, as its diagonal (L,), or None for Potts (the identity)."""
     self_weight: Tensor | None = None
     """(N,) the terms' summed diagonal where pixels send nothing to themselves, else None."""
+    images: int = 1
+    """B."""
 
     def message(self, marginals: Tensor) -> Tensor:
         """(N, L) -> (N, L): Σ_j,l' f_ij(l, l') q_j(l'), the expected pairwise scores."""

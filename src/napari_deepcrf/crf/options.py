@@ -8,8 +8,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from napari_deepcrf.crf.checks import check_whole
 from napari_deepcrf.crf.prepared import Method
 from napari_deepcrf.crf.reductions import mean, scaled
+from napari_deepcrf.lattice.kernels import BACKENDS
 
 Normalization = Literal["symmetric", "before", "after", "none"]
 Quality = Literal["fast", "accurate", "exact"]
@@ -28,11 +30,11 @@ class InferenceOptions:
     backend: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.iterations, bool) or self.iterations < 0:
-            raise ValueError(f"iterations: expected at least 0, got {self.iterations}")
+        check_whole("iterations", self.iterations, least=0)
         _check("normalization", self.normalization, get_args(Normalization))
         _check("quality", self.quality, get_args(Quality))
         _check("inference", self.inference, get_args(Inference))
+        _check("backend", self.backend, ("auto", *BACKENDS))
         if self.inference == "convergent" and self.normalization in ("before", "after"):
             raise ValueError(
                 "normalization: convergent inference needs a symmetric operator, so symmetric or "
@@ -49,11 +51,13 @@ class InferenceOptions:
         return Method("lattice", passes=2 if self.inference == "convergent" else 1)
 
 
-def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, Tensor]:
-    """Factors (pre, post), each (N,), with D = K·1 from the filter itself.
+def normalizers(
+    row_sum: Tensor, normalization: Normalization, images: int
+) -> tuple[Tensor, Tensor]:
+    """Factors (pre, post), each (N,) image by image, with D = K·1 from the filter itself.
 
-    symmetric: D^-1/2 K D^-1/2; before: K D^-1; after: D^-1 K. none: K over its mean row sum,
-    one constant, so that weights mean the same in images of every size.
+    symmetric: D^-1/2 K D^-1/2; before: K D^-1; after: D^-1 K. none: K over its mean row sum in
+    the image, one constant, so that weights mean the same in images of every size.
     """
     one = torch.ones_like(row_sum)
     if normalization == "symmetric":
@@ -63,7 +67,8 @@ def normalizers(row_sum: Tensor, normalization: Normalization) -> tuple[Tensor, 
         return row_sum.reciprocal(), one
     if normalization == "after":
         return one, row_sum.reciprocal()
-    return one, scaled(one, mean(row_sum).reciprocal())
+    parts = zip(one.view(images, -1), row_sum.view(images, -1), strict=True)
+    return one, torch.cat([scaled(ones, mean(sums).reciprocal()) for ones, sums in parts])
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What inference needs of an image and is worth keeping: lattices and row sums."""
+"""What inference needs of images and is worth keeping: lattices and row sums."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from napari_deepcrf.crf.features import PixelGrid
 from napari_deepcrf.lattice.brute_force import BruteForceGaussian
 from napari_deepcrf.lattice.filter import barycentric_weights
 from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
-from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps, sums_within
+from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
 from napari_deepcrf.lattice.lattice import Lattice
 
 GRID_RADIUS = {torch.float32: 5.5, torch.float64: 9.0}
@@ -33,11 +34,13 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class PreparedKernel(ABC):
-    """One Gaussian kernel of one image at given widths."""
+    """One Gaussian kernel on a batch of images, at given widths."""
 
-    coordinates: Tensor
-    """(N, d), not yet divided by the widths: x, y, (z,) then the channels."""
+    pixels: PixelGrid
+    coloured: bool
+    """Whether the kernel compares colours too, not positions alone."""
     widths: tuple[float, ...]
+    """(d,) in the order of the coordinates."""
     method: Method
 
     @abstractmethod
@@ -48,21 +51,19 @@ class PreparedKernel(ABC):
     def row_sum(self) -> Tensor:
         """(N,) K·1, without gradients."""
         with torch.no_grad():
-            ones = self.coordinates.new_ones(self.coordinates.shape[0], 1)
-            return self.bind(None).apply(ones)[:, 0]
+            return self.bind(None).row_sum()
 
-    def serves(self, coordinates: Tensor, widths: Tensor, method: Method) -> bool:
+    def serves(self, pixels: PixelGrid, *, coloured: bool, widths: Tensor, method: Method) -> bool:
         """Whether building anew from these would give the same kernel."""
         return (
             self.method == method
+            and self.coloured == coloured
             and self.widths == tuple(widths.tolist())
-            and self.coordinates.dtype == coordinates.dtype
-            and self.coordinates.device == coordinates.device
-            and torch.equal(self.coordinates, coordinates)
+            and self.pixels.equals(pixels, coloured=coloured)
         )
 
     def _given(self, widths: Tensor | None) -> Tensor:
-        return self.coordinates.new_tensor(self.widths) if widths is None else widths
+        return self.pixels.images.new_tensor(self.widths) if widths is None else widths
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class PreparedLattice(PreparedKernel):
     def bind(self, widths: Tensor | None) -> Gaussian:
         if widths is None:
             return LatticeGaussian(self.lattice, self.lattice.weight)
-        features = _lattice_features(self.coordinates, widths, self.method)
+        features = lattice_features(self.pixels, widths, self.method, coloured=self.coloured)
         return LatticeGaussian(self.lattice, barycentric_weights(features, self.lattice))
 
 
@@ -82,72 +83,74 @@ class PreparedLattice(PreparedKernel):
 class PreparedGrid(PreparedKernel):
     """A kernel over positions alone, exact and separable."""
 
-    shape: tuple[int, ...]
-
-    @cached_property
-    def row_sum(self) -> Tensor:
-        """(N,) K·1, the product of every axis's own, without gradients."""
-        with torch.no_grad():
-            sums = self.coordinates.new_ones(1)
-            for size, taps in zip(self.shape, self.bind(None).taps, strict=True):
-                sums = (sums[:, None] * sums_within(taps, size)).flatten()
-            return sums
-
     def bind(self, widths: Tensor | None) -> GridGaussian:
-        given = self._given(widths)
-        return GridGaussian(self.shape, spatial_taps(given, self.shape, GRID_RADIUS[given.dtype]))
+        given, shape = self._given(widths), self.pixels.shape
+        taps = spatial_taps(given, shape, GRID_RADIUS[given.dtype])
+        return GridGaussian(shape, taps, self.pixels.count)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedPoints(PreparedKernel):
-    """A kernel by brute force over all pairs of pixels."""
+    """A kernel by brute force over all pairs of pixels of an image."""
 
     def bind(self, widths: Tensor | None) -> Gaussian:
-        return BruteForceGaussian(self.coordinates / self._given(widths))
+        planes = self.pixels.coordinates(coloured=self.coloured)
+        scaled = planes / self._given(widths)[:, None, None]
+        return BruteForceGaussian(scaled.flatten(1).T, self.pixels.count)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImages:
-    """The kernels of a batch of images of one size: ``kernels[image][m]``."""
+    """The kernels of a batch of images of one size, each one operator for the whole batch."""
 
-    shape: tuple[int, ...]
-    channels: int
-    kernels: tuple[tuple[PreparedKernel, ...], ...]
+    pixels: PixelGrid
+    kernels: tuple[PreparedKernel, ...]
 
 
 def prepare_kernel(
-    coordinates: Tensor, widths: Tensor, method: Method, *, shape: tuple[int, ...], backend: str
+    pixels: PixelGrid, widths: Tensor, method: Method, *, coloured: bool, backend: str
 ) -> PreparedKernel:
-    """Build one kernel from coordinates (N, d) and widths (d,).
+    """Build one kernel with widths (d,), in the order of the coordinates.
 
     Raises
     ------
     ValueError
         If lattice keys leave their range.
     """
-    numbers = tuple(widths.tolist())
+    own = pixels, coloured, tuple(widths.tolist()), method
     if method.kind == "grid":
-        return PreparedGrid(coordinates, numbers, method, shape)
+        return PreparedGrid(*own)
     if method.kind == "brute force":
-        return PreparedPoints(coordinates, numbers, method)
+        return PreparedPoints(*own)
     lattice = Lattice.build(
-        _lattice_features(coordinates, widths, method),
+        lattice_features(pixels, widths, method, coloured=coloured),
         ring=method.ring,
         passes=method.passes,
+        images=pixels.count,
         backend=backend,
     )
-    return PreparedLattice(coordinates, numbers, method, lattice)
+    return PreparedLattice(*own, lattice)
 
 
-def _lattice_features(coordinates: Tensor, widths: Tensor, method: Method) -> Tensor:
-    """Features in the order and place that suit the lattice.
+def lattice_features(
+    pixels: PixelGrid, widths: Tensor, method: Method, *, coloured: bool
+) -> Tensor:
+    """Features (N, d) in the order and place that suit the lattice, a view of planes (d, N).
 
     One pass gives Krähenbühl & Koltun's very results, and so has their features: positions first,
-    from the corner of the image and from black. With two passes colours come first, which is
-    closer to the exact marginals, and the widths scale about the mean feature: a change of width
-    then moves the points across the lattice as little as it can, and the derivative by the width
-    has little of the lattice's own structure in it (docs/accuracy.md).
+    from the corner of the image and from black. With two passes colours come first and the mean
+    feature of every image is the origin, which is closer to the exact marginals.
+
+    The kernel does not feel where the lattice's origin lies, but the lattice does, and a width
+    that scaled about a far origin would drag the points across many of its cells. Derivatives by
+    the widths therefore hold the mean feature where it is (docs/accuracy.md).
     """
-    if method.passes == 1:
-        return coordinates / widths
-    return ((coordinates - coordinates.mean(0)) / widths).flip(1)
+    planes = pixels.coordinates(coloured=coloured)
+    divisors = widths[:, None, None]
+    if method.passes == 2:
+        return ((planes - planes.mean(2, keepdim=True)) / divisors).flip(0).flatten(1).T
+    features = planes / divisors
+    if widths.requires_grad:
+        centre = planes.mean(2, keepdim=True) / divisors
+        features = features + (centre.detach() - centre)
+    return features.flatten(1).T

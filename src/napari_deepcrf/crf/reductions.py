@@ -15,9 +15,14 @@ BLOCK = 2**14
 """Half of what PyTorch hands to a single thread (``at::internal::GRAIN_SIZE``)."""
 
 
+def total(values: Tensor) -> Tensor:
+    """The sum of (N,)."""
+    return torch.stack([block.sum() for block in _blocks(values)]).sum()
+
+
 def mean(values: Tensor) -> Tensor:
     """The mean of (N,)."""
-    return torch.stack([block.sum() for block in _blocks(values)]).sum() / values.shape[0]
+    return total(values) / values.shape[0]
 
 
 def scaled(values: Tensor, factor: Tensor) -> Tensor:

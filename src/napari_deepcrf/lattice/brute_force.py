@@ -16,14 +16,23 @@ BLOCK_ELEMENTS = 2**23
 
 @dataclass(frozen=True, eq=False)
 class BruteForceGaussian:
-    """K_ij = exp(-|f_i - f_j|²/2) over features (N, d) already divided by the widths."""
+    """K_ij = exp(-|f_i - f_j|²/2) over features (N, d) already divided by the widths.
+
+    Points are those of ``images`` images, one after the other, which K does not connect.
+    """
 
     features: Tensor
+    images: int = 1
 
     def apply(self, values: Tensor) -> Tensor:
         """K x for values (N, C), differentiable in values and features; memory stays bounded."""
-        product = _Product.apply(values, self.features)  # type: ignore[no-untyped-call]
-        return cast("Tensor", product)
+        parts = (tensor.chunk(self.images) for tensor in (values, self.features))
+        products = [_Product.apply(*part) for part in zip(*parts, strict=True)]  # type: ignore[no-untyped-call]
+        return torch.cat(cast("list[Tensor]", products))
+
+    def row_sum(self) -> Tensor:
+        """(N,) K·1."""
+        return self.apply(torch.ones_like(self.features[:, :1]))[:, 0]
 
     def diagonal(self) -> Tensor:
         """(N,) ones."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -51,10 +52,20 @@ def permutohedral_filter(
     Raises
     ------
     ValueError
-        For mismatched shapes, features that are not finite, or widths so small that lattice
-        keys leave their range.
+        For mismatched or empty shapes, features that are not finite, or widths so small that
+        lattice keys leave their range.
+    TypeError
+        For anything but two tensors of one floating-point type on one device.
     """
-    if values.ndim != 2 or values.shape[0] != features.shape[0]:
+    for name, given in (("values", values), ("features", features)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(given).__name__}")
+        if given.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name}: expected float32 or float64, got {given.dtype}")
+        if given.ndim != 2 or 0 in given.shape:
+            columns = "C" if name == "values" else "d"
+            raise ValueError(f"{name}: expected shape (N, {columns}), got {tuple(given.shape)}")
+    if values.shape[0] != features.shape[0]:
         raise ValueError(
             f"values: expected shape ({features.shape[0]}, C), got {tuple(values.shape)}"
         )

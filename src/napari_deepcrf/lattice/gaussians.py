@@ -19,6 +19,10 @@ class Gaussian(Protocol):
         """K x for values (N, C), differentiable in values and in the kernel's widths."""
         ...
 
+    def row_sum(self) -> Tensor:
+        """(N,) K·1, differentiable in the kernel's widths."""
+        ...
+
     def diagonal(self) -> Tensor:
         """(N,) the kernel's value of every point on itself."""
         ...
@@ -34,6 +38,9 @@ class LatticeGaussian:
 
     def apply(self, values: Tensor) -> Tensor:
         return filter_on(self.lattice, values, self.weight)
+
+    def row_sum(self) -> Tensor:
+        return self.apply(torch.ones_like(self.weight[:, :1]))[:, 0]
 
     def diagonal(self) -> Tensor:
         """α Σ_kl b_k b_l c_|k-l|, on a lattice where no neighbour is missing."""

@@ -14,25 +14,35 @@ from torch import Tensor
 class GridGaussian:
     """K = K_0 ⊗ K_1 (⊗ K_2): a separable Gaussian, zero beyond the border and a truncation.
 
+    Points are the pixels of ``images`` images, one after the other, which K does not connect.
+
     Its gradients are those of the truncated kernel.
     """
 
     shape: tuple[int, ...]
-    """The grid, slowest axis first; N is its size."""
+    """The grid of an image, slowest axis first."""
     taps: tuple[Tensor, ...]
     """For each axis the kernel's values at offsets -r..r, a function of the axis's width."""
+    images: int = 1
 
     def apply(self, values: Tensor) -> Tensor:
         """K x for values (N, C)."""
-        volume = values.reshape(*self.shape, values.shape[1])
-        for axis, taps in enumerate(self.taps):
+        volume = values.reshape(self.images, *self.shape, values.shape[1])
+        for axis, taps in enumerate(self.taps, start=1):
             volume = correlate(volume, taps, axis)
         return volume.reshape(values.shape)
+
+    def row_sum(self) -> Tensor:
+        """(N,) K·1: the product of every axis's own sums."""
+        sums = self.taps[0].new_ones(1)
+        for size, taps in zip(self.shape, self.taps, strict=True):
+            sums = (sums[:, None] * sums_within(taps, size)).flatten()
+        return sums.repeat(self.images)
 
     def diagonal(self) -> Tensor:
         """(N,) one for every pixel, up to the widths' gradient, which is zero."""
         centre = torch.stack([taps[taps.shape[0] // 2] for taps in self.taps]).prod()
-        return centre.expand(math.prod(self.shape))
+        return centre.expand(self.images * math.prod(self.shape))
 
 
 def gaussian_taps(width: Tensor, size: int, radius: float) -> Tensor:

@@ -29,12 +29,12 @@ def feature_scale(passes: int) -> float:
 class Lattice:
     """Arrays of a lattice, built once per features and read by every kernel.
 
+    Kernels derive their own, with ``vertex`` as an array or as what computes it.
+
     N points, d dimensions, M vertices. A lattice filters with K = alpha Sᵀ B S, where S splats,
     B blurs along the d+1 axes and Sᵀ slices.
     """
 
-    vertex: Tensor
-    """(N, d+1) int32: the vertex of remainder k of the simplex that encloses each point."""
     weight: Tensor
     """(N, d+1) float: the point's barycentric weight b_ik for that vertex; rows sum to one."""
     rank: Tensor
@@ -46,9 +46,14 @@ class Lattice:
     backend: str
     """The kernels that built this lattice and filter on it."""
 
+    @cached_property
+    def vertex(self) -> Tensor:
+        """(N, d+1) int32: the vertex of remainder k of the simplex that encloses each point."""
+        raise NotImplementedError
+
     @property
     def num_points(self) -> int:
-        return self.vertex.shape[0]
+        return self.weight.shape[0]
 
     @property
     def num_vertices(self) -> int:
@@ -67,7 +72,7 @@ class Lattice:
 
     @property
     def dim(self) -> int:
-        return self.vertex.shape[1] - 1
+        return self.weight.shape[1] - 1
 
     @property
     def tap(self) -> float:

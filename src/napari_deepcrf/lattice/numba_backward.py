@@ -56,6 +56,25 @@ class PartGradients(NamedTuple):
     after: FloatArray
 
 
+class DensePass(NamedTuple):
+    """What a pass exchanges with the dense term, every array (N, P) or of N = 0 without one."""
+
+    marginals: FloatArray
+    """The kept marginals, scaled."""
+    unscale: FloatArray
+    """(N,) what undoes that."""
+    incoming: FloatArray
+    """The gradient that the later update's dense term sends to the marginals, if there is one."""
+    outgoing: FloatArray
+    """Receives the gradient of the dense message, µ taken back, times ``factor``."""
+    factor: FloatArray
+    """(N,)."""
+    logits_gradient: FloatArray
+    """Receives the gradient of the mixed message where there is a µ."""
+    mixing: FloatArray
+    """µᵀ (P, P), or empty."""
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_pass(
     width: Width,
@@ -66,6 +85,7 @@ def backward_pass(
     logits: FloatArray,
     upstream: FloatArray,
     grad_logits: FloatArray,
+    dense: DensePass,
     has_message: bool,
     has_incoming: bool,
 ) -> None:
@@ -83,15 +103,22 @@ def backward_pass(
         clear_sums(width, slots, pair[0].rows)
     for first in range(begin, end, size):
         count = min(size, end - first)
-        copy_tile(width, logits, marginals, first, count)
-        if has_message:
-            for pair in literal_unroll(parts):
-                part = pair[0]
-                slice_tile(width, slots, part, part.after, LOG2_E, MESSAGE, marginals, first, count)
-        softmax_tile(width, marginals, count)
+        if dense.marginals.shape[0] > 0:
+            read_marginals(width, dense, marginals, first, count)
+        else:
+            copy_tile(width, logits, marginals, first, count)
+            if has_message:
+                for pair in literal_unroll(parts):
+                    part, scale = pair[0], LOG2_E
+                    slice_tile(
+                        width, slots, part, part.after, scale, MESSAGE, marginals, first, count
+                    )
+            softmax_tile(width, marginals, count)
         clear_tile(width, tile, count)
         if upstream.shape[1] > 0:
             read_tile(width, upstream, ZERO, tile, first, count)
+        if dense.incoming.shape[0] > 0:
+            add_to_tile(width, dense.incoming, tile, first, count)
         if has_incoming:
             for pair in literal_unroll(parts):
                 take_incoming(width, slots, pair, marginals, tile, first, count)
@@ -100,6 +127,42 @@ def backward_pass(
         if has_message:
             for pair in literal_unroll(parts):
                 give_outgoing(width, slots, pair, tile, first, count)
+            if dense.outgoing.shape[0] > 0:
+                give_dense(width, dense, tile, first, count)
+
+
+@njit(inline="always")
+def read_marginals(
+    width: Width, dense: DensePass, tile: FloatArray, first: int, count: int
+) -> None:
+    lanes = padded(width)
+    for t in range(count):
+        x = load(width, dense.marginals, (first + t) * lanes)
+        store(tile, t * lanes, multiply(x, fill(width, dense.unscale[first + t])))
+
+
+@njit(inline="always")
+def add_to_tile(width: Width, pixels: FloatArray, tile: FloatArray, first: int, count: int) -> None:
+    """Add the rows of pixels (N, P) from ``first`` on to the tile."""
+    lanes = padded(width)
+    for t in range(count):
+        x = load(width, pixels, (first + t) * lanes)
+        store(tile, t * lanes, add(x, load(width, tile, t * lanes)))
+
+
+@njit(inline="always")
+def give_dense(width: Width, dense: DensePass, tile: FloatArray, first: int, count: int) -> None:
+    """Write the logits' gradient as that of the dense message."""
+    lanes = padded(width)
+    for t in range(count):
+        x = load(width, tile, t * lanes)
+        if dense.mixing.shape[0] > 0:
+            store(dense.logits_gradient, (first + t) * lanes, x)
+            x = fill(width, ZERO)
+            for c in range(lanes):
+                x = fma(fill(width, tile[t, c]), load(width, dense.mixing, c * lanes), x)
+        x = multiply(x, fill(width, dense.factor[first + t]))
+        store(dense.outgoing, (first + t) * lanes, x)
 
 
 @njit(inline="always")

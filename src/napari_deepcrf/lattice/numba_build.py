@@ -16,16 +16,20 @@ FloatArray = NDArray[np.float32]
 
 EMPTY = np.int64(-1)
 FIRST_SLOTS = 1 << 14
+RECENT = 1 << 12
+"""Simplices whose rows are kept at hand while points are embedded."""
+HASH = np.int64(-7046029254386353131)
+"""2^64 over the golden ratio, which spreads keys over the bits that are kept."""
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def bounds(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The least and the largest of each feature (N, d)."""
-    lowest, highest = features[0].copy(), features[0].copy()
-    for j in range(features.shape[1]):
-        low = high = features[0, j]
-        for i in range(features.shape[0]):
-            x = features[i, j]
+def bounds(planes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The least and the largest of each feature; planes (d, N)."""
+    lowest, highest = planes[:, 0].copy(), planes[:, 0].copy()
+    for j in range(planes.shape[0]):
+        low = high = planes[j, 0]
+        for i in range(planes.shape[1]):
+            x = planes[j, i]
             low = x if x < low else low
             high = x if x > high else high
         lowest[j], highest[j] = low, high
@@ -36,7 +40,7 @@ def bounds(features: FloatArray) -> tuple[FloatArray, FloatArray]:
 def slot_of(slots: Int64Array, key: Any) -> Any:
     """Where a key is, or belongs, in an open-addressing table of (key, vertex) rows."""
     mask = slots.shape[0] - 1
-    at = ((key * np.int64(-7046029254386353131)) >> np.int64(20)) & mask
+    at = ((key * HASH) >> np.int64(20)) & mask
     while slots[at, 0] != key and slots[at, 0] != EMPTY:
         at = (at + 1) & mask
     return at
@@ -73,46 +77,76 @@ def room_for(
 
 @njit(nogil=True, cache=True)
 def intern_points(
-    features: FloatArray,
+    planes: FloatArray,
+    first: int,
+    last: int,
     scale: tuple[Any, ...],
     stride: tuple[Any, ...],
     offset: int,
-    vertex: Int32Array,
+    row: NDArray[Any],
     weight: FloatArray,
     rank: NDArray[np.int8],
 ) -> Int64Array:
-    """Embed features (N, d) and number the vertices in order of first appearance.
+    """Embed points first..last of planes (d, N) and number the vertices by first appearance.
 
-    Fills vertex, weight and rank, each (N, d+1). Returns the keys (M,) by vertex.
+    Fills row (N, d+1), which may wrap around where its type is too narrow, weight and rank. Returns
+    the keys by row.
+
+    Neighbouring pixels share their simplex more often than not. The rows of recent simplices are
+    kept by a hash of their vertices' keys, so that such a pixel takes one look-up, not d+1.
     """
     d = len(scale)
-    num_points = features.shape[0]
-    tile = np.zeros((d, TILE), np.float32)
     keys = np.empty((d + 1, TILE), np.int64)
     weights = np.empty((d + 1, TILE), np.float32)
     ranks = np.empty((d + 1, TILE), np.float32)
-    vertex_keys = np.empty(FIRST_SLOTS // 2, np.int64)
-    slots = new_slots(FIRST_SLOTS, vertex_keys, 0)
-    num_vertices = 0
-    for first in range(0, num_points, TILE):
-        size = min(TILE, num_points - first)
-        for p in range(size):
-            for j in range(d):
-                tile[j, p] = features[first + p, j]
+    simplex = np.empty(TILE, np.int64)
+    tile = np.zeros((d, TILE), np.float32)
+    recent_keys = np.full((RECENT, d + 1), EMPTY, np.int64)
+    recent_rows = np.empty((RECENT, d + 1), np.int32)
+    row_keys = np.empty(FIRST_SLOTS // 2, np.int64)
+    slots = new_slots(FIRST_SLOTS, row_keys, 0)
+    count = 0
+    for start in range(first, last, TILE):
+        size = min(TILE, last - start)
+        for j in range(d):
+            for p in range(size):
+                tile[j, p] = planes[j, start + p]
         embed_tile(tile, scale, stride, offset, keys, weights, ranks)
-        slots, vertex_keys = room_for(TILE * (d + 1), slots, vertex_keys, num_vertices)
+        hash_simplices(keys, simplex)
+        slots, row_keys = room_for(TILE * (d + 1), slots, row_keys, count)
         for p in range(size):
+            at = simplex[p]
+            known = True
             for k in range(d + 1):
-                at = slot_of(slots, keys[k, p])
-                if slots[at, 0] == EMPTY:
-                    slots[at, 0] = keys[k, p]
-                    slots[at, 1] = num_vertices
-                    vertex_keys[num_vertices] = keys[k, p]
-                    num_vertices += 1
-                vertex[first + p, k] = slots[at, 1]
-                weight[first + p, k] = weights[k, p]
-                rank[first + p, k] = np.int8(ranks[k, p])
-    return vertex_keys[:num_vertices].copy()
+                known &= recent_keys[at, k] == keys[k, p]
+            if not known:
+                for k in range(d + 1):
+                    key = keys[k, p]
+                    slot = slot_of(slots, key)
+                    if slots[slot, 0] == EMPTY:
+                        slots[slot, 0] = key
+                        slots[slot, 1] = count
+                        row_keys[count] = key
+                        count += 1
+                    recent_keys[at, k] = key
+                    recent_rows[at, k] = slots[slot, 1]
+            for k in range(d + 1):
+                row[start + p, k] = recent_rows[at, k]
+                weight[start + p, k] = weights[k, p]
+                rank[start + p, k] = np.int8(ranks[k, p])
+    return row_keys[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def hash_simplices(keys: Int64Array, simplex: Int64Array) -> None:
+    """A place in the table of recent simplices for each column of keys (d+1, TILE)."""
+    for p in range(TILE):
+        simplex[p] = keys[0, p]
+    for k in range(1, keys.shape[0]):
+        for p in range(TILE):
+            simplex[p] += (2 * k + 1) * keys[k, p]
+    for p in range(TILE):
+        simplex[p] = ((simplex[p] * HASH) >> np.int64(20)) & (RECENT - 1)
 
 
 @njit(nogil=True, cache=True)
@@ -142,7 +176,7 @@ def merge_chunks(
 
 
 @njit(nogil=True, cache=True)
-def name_vertices(row: Int32Array, row_vertex: Int32Array, vertex: Int32Array) -> None:
+def name_vertices(row: NDArray[Any], row_vertex: Int32Array, vertex: Int32Array) -> None:
     """Vertices (N, d+1) of a chunk's points from their rows and the rows' vertices (R_c,)."""
     for i in range(row.shape[0]):
         for k in range(row.shape[1]):

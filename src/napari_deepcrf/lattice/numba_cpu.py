@@ -5,6 +5,9 @@ Compiled code is cached on disk. ``torch_ops`` is the readable definition of eve
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any, cast
+
 import numpy as np
 import torch
 from numba import njit
@@ -13,7 +16,8 @@ from torch import Tensor
 
 from napari_deepcrf.lattice.lattice import Lattice
 from napari_deepcrf.lattice.numba_fused import mean_field
-from napari_deepcrf.lattice.numba_lattice import build_lattice
+from napari_deepcrf.lattice.numba_lattice import NumbaLattice, build_lattice
+from napari_deepcrf.lattice.numba_pool import run_all
 
 __all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat"]
 
@@ -24,27 +28,25 @@ FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
 
-def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
+def build(features: Tensor, *, ring: bool, passes: int, images: int) -> Lattice:
     """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
-    return build_lattice(_array(features, "features"), ring=ring, passes=passes)
+    return build_lattice(_array(features.T, "features"), ring=ring, passes=passes, images=images)
 
 
 def splat(lattice: Lattice, values: Tensor) -> Tensor:
-    """(N, C) -> (M, C): the points in order, so that the sum does not depend on anything else."""
-    vertex, weight = lattice.vertex.numpy(), lattice.weight.numpy()
-    z = np.zeros((lattice.num_vertices, values.shape[1]), np.float32)
-    x = _array(values, "values")
+    """(N, C) -> (M, C), the points in an order that does not depend on anything else."""
+    x, weight = _array(values, "values"), lattice.weight.numpy()
     if x.shape[1] == 1:
-        _splat_one(vertex, weight, x[:, 0], z[:, 0])
-    else:
-        _splat(vertex, weight, x, z)
+        return torch.from_numpy(_splat_one(cast("NumbaLattice", lattice), x[:, 0])[:, None])
+    z = np.zeros((lattice.num_vertices, values.shape[1]), np.float32)
+    _splat(lattice.vertex.numpy(), weight, x, z)
     return torch.from_numpy(z)
 
 
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     """(M, C) -> (M, C), along axes 0..d; each further pass the other way round."""
     source = _array(z, "z")
-    axes, tap = range(lattice.dim + 1), np.float32(lattice.tap)
+    axes = range(lattice.dim + 1)
     buffers = (np.empty_like(source), np.empty_like(source))
     turn = 0
     tap = np.float32(lattice.tap)
@@ -58,12 +60,11 @@ def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
 
 def slice(lattice: Lattice, z: Tensor) -> Tensor:  # noqa: A001 - the field's name
     """(M, C) -> (N, C), barycentric interpolation of the vertices' values."""
-    out = np.empty((lattice.num_points, z.shape[1]), np.float32)
-    vertex, weight, x = lattice.vertex.numpy(), lattice.weight.numpy(), _array(z, "z")
+    x, weight = _array(z, "z"), lattice.weight.numpy()
     if x.shape[1] == 1:
-        _slice_one(vertex, weight, x[:, 0], out[:, 0])
-    else:
-        _slice(vertex, weight, x, out)
+        return torch.from_numpy(_slice_one(cast("NumbaLattice", lattice), x[:, 0])[:, None])
+    out = np.empty((lattice.num_points, z.shape[1]), np.float32)
+    _slice(lattice.vertex.numpy(), weight, x, out)
     return torch.from_numpy(out)
 
 
@@ -73,6 +74,30 @@ def gather_dot(lattice: Lattice, values: Tensor, z: Tensor) -> Tensor:
     out = np.empty(vertex.shape, np.float32)
     _gather_dot(vertex, _array(values, "values"), _array(z, "z"), out)
     return torch.from_numpy(out)
+
+
+def _splat_one(lattice: NumbaLattice, values: FloatArray) -> FloatArray:
+    """A single channel, as for row sums: (N,) -> (M,)."""
+    weight = lattice.weight.numpy()
+    rows = np.zeros(len(lattice.row_vertex), np.float32)
+    run_all(
+        partial(_splat_rows, lattice.row[p], weight[p], values[p], lattice.of_chunk(rows, c))
+        for c, p in enumerate(lattice.chunks())
+    )
+    z = np.empty(lattice.num_vertices, np.float32)
+    _sum_rows(lattice.vertex_row, lattice.rows, rows, z)
+    return z
+
+
+def _slice_one(lattice: NumbaLattice, z: FloatArray) -> FloatArray:
+    """A single channel: (M,) -> (N,)."""
+    weight, vertex = lattice.weight.numpy(), lattice.row_vertex
+    out = np.empty(lattice.num_points, np.float32)
+    run_all(
+        partial(_slice_rows, lattice.row[p], weight[p], lattice.of_chunk(vertex, c), z, out[p])
+        for c, p in enumerate(lattice.chunks())
+    )
+    return out
 
 
 def _array(tensor: Tensor, name: str) -> FloatArray:
@@ -95,20 +120,35 @@ def _splat(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatA
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _splat_one(vertex: Int32Array, weight: FloatArray, values: FloatArray, z: FloatArray) -> None:
-    """A single channel, as for row sums: values (N,), z (M,)."""
-    for i in range(vertex.shape[0]):
-        for k in range(vertex.shape[1]):
-            z[vertex[i, k]] += weight[i, k] * values[i]
+def _splat_rows(
+    row: NDArray[Any], weight: FloatArray, values: FloatArray, rows: FloatArray
+) -> None:
+    """One chunk's points (N_c,) to its rows (R_c,)."""
+    for i in range(row.shape[0]):
+        for k in range(row.shape[1]):
+            rows[row[i, k]] += weight[i, k] * values[i]
+
+
+@njit(nogil=True, cache=True)
+def _sum_rows(vertex_row: Int32Array, entry: Int32Array, rows: FloatArray, z: FloatArray) -> None:
+    """All rows (R,) to vertices (M,)."""
+    for v in range(z.shape[0]):
+        x = np.float32(0)
+        for e in range(vertex_row[v], vertex_row[v + 1]):
+            x += rows[entry[e]]
+        z[v] = x
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _slice_one(vertex: Int32Array, weight: FloatArray, z: FloatArray, out: FloatArray) -> None:
-    """A single channel, as for row sums: z (M,), out (N,)."""
-    for i in range(vertex.shape[0]):
+def _slice_rows(
+    row: NDArray[Any], weight: FloatArray, vertex: Int32Array, z: FloatArray, out: FloatArray
+) -> None:
+    """Vertices z (M,) to one chunk's points (N_c,) by its rows' vertices (R_c,)."""
+    rows = z[vertex]
+    for i in range(row.shape[0]):
         x = np.float32(0)
-        for k in range(vertex.shape[1]):
-            x += weight[i, k] * z[vertex[i, k]]
+        for k in range(row.shape[1]):
+            x += weight[i, k] * rows[row[i, k]]
         out[i] = x
 
 

@@ -35,7 +35,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class DenseTerm:
-    """post ⊙ G(pre ⊙ q) − self ⊙ q on a grid of H × W pixels, q (N, L), N = H W."""
+    """post ⊙ G(pre ⊙ q) − self ⊙ q on grids of H × W pixels, q (N, L), N = images H W."""
 
     taps: tuple[FloatArray, FloatArray]
     """(2r+1,) each: G along columns and along lines."""
@@ -46,6 +46,15 @@ class DenseTerm:
     self_weight: FloatArray
     """(N,)."""
     height: int
+    images: int = 1
+
+    def bands(self) -> Iterator[tuple[slice, int, int]]:
+        """An image's pixels, and the first and last line of a band of it, for all bands."""
+        pixels = len(self.pre) // self.images
+        for image in range(self.images):
+            for first in range(0, self.height, BAND):
+                last = min(first + BAND, self.height)
+                yield slice(image * pixels, (image + 1) * pixels), first, last
 
     def tasks(
         self,
@@ -59,20 +68,21 @@ class DenseTerm:
 
         ``image``, ``logits`` and ``out`` are (N, P), ``mixing`` (P, P) or empty for the identity.
         """
-        factors = self.post, self.self_weight / self.pre
-        for first in range(0, self.height, BAND):
-            lines = first, min(first + BAND, self.height)
+        own = self.self_weight / self.pre
+        for here, first, last in self.bands():
             yield partial(
                 _dense_lines,
                 width,
-                image,
+                image[here],
                 *self.taps,
-                *factors,
+                self.post[here],
+                own[here],
                 mixing,
-                logits,
-                out,
+                logits[here],
+                out[here],
                 self.height,
-                *lines,
+                first,
+                last,
             )
 
 
@@ -97,26 +107,49 @@ def _dense_lines(
     margin = line_taps.shape[0] // 2 * lanes
     columns = np.zeros((last - first, length + 2 * margin), np.float32)
     line = np.empty(length, np.float32)
-    # A strip of columns at a time, which stays in the cache for all lines of the band.
+    filter_columns(image, column_taps, height, first, last, margin, columns)
+    for y in range(first, last):
+        filter_line(columns, (y - first) * columns.shape[1], lanes, line_taps, line)
+        _join(width, line, image, post, own, mixing, logits, out, y * length)
+
+
+@njit(inline="always")
+def filter_columns(
+    image: FloatArray,
+    taps: FloatArray,
+    height: int,
+    first: int,
+    last: int,
+    margin: int,
+    out: FloatArray,
+) -> None:
+    """Correlate lines first..last of an image (N, P) along its columns into the lines of ``out``.
+
+    ``out`` has a margin of so many zeros at either end of its lines. A strip of columns at a time,
+    which stays in the cache for all lines.
+    """
+    length = out.shape[1] - 2 * margin
     whole = length // padded(WIDE) * padded(WIDE)
     for j in range(0, whole, padded(WIDE)):
         for y in range(first, last):
-            x = _column(WIDE, image, y, j, length, height, column_taps)
-            store(columns, (y - first) * columns.shape[1] + margin + j, x)
+            x = _column(WIDE, image, y, j, length, height, taps)
+            store(out, (y - first) * out.shape[1] + margin + j, x)
     for j in range(whole, length, padded(NARROW)):
         for y in range(first, last):
-            x = _column(NARROW, image, y, j, length, height, column_taps)
-            store(columns, (y - first) * columns.shape[1] + margin + j, x)
-    for y in range(first, last):
-        start = (y - first) * columns.shape[1]
-        for j in range(0, whole, padded(WIDE)):
-            store(
-                line, j, _correlate(WIDE, columns, start + j, lanes, line_taps, 0, len(line_taps))
-            )
-        for j in range(whole, length, padded(NARROW)):
-            x = _correlate(NARROW, columns, start + j, lanes, line_taps, 0, len(line_taps))
-            store(line, j, x)
-        _join(width, line, image, post, own, mixing, logits, out, y * length)
+            x = _column(NARROW, image, y, j, length, height, taps)
+            store(out, (y - first) * out.shape[1] + margin + j, x)
+
+
+@njit(inline="always")
+def filter_line(
+    source: FloatArray, start: int, step: int, taps: FloatArray, out: FloatArray
+) -> None:
+    """Correlate a line with margins, from the flat index ``start`` on, into ``out``."""
+    whole = out.shape[0] // padded(WIDE) * padded(WIDE)
+    for j in range(0, whole, padded(WIDE)):
+        store(out, j, _correlate(WIDE, source, start + j, step, taps, 0, len(taps)))
+    for j in range(whole, out.shape[0], padded(NARROW)):
+        store(out, j, _correlate(NARROW, source, start + j, step, taps, 0, len(taps)))
 
 
 @njit(inline="always")

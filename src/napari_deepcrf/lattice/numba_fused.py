@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -54,27 +54,28 @@ def mean_field(
     Tensor
         (T+1, N, L), a view of contiguous (T+1, L, N); or (1, N, L) if not keep_all, a view of
         contiguous (N, P) with P >= L.
-        Differentiable in scores, the kernels' tensors and compatibility.
+        Differentiable in every tensor given, the grid's taps included.
 
     Raises
     ------
     NotImplementedError
-        For more than one grid, a grid that is not 2-D, or gradients through grids or a self
-        weight; and without any lattice.
+        For more than one grid, or one that is not 2-D; and without any lattice.
     """
-    dense = _dense_term(grids, self_weight)
+    dense = _dense_tensors(grids, self_weight)
     if not kernels:
         raise NotImplementedError("the fused mean field needs a lattice")
     if compatibility is not None and compatibility.ndim == 1:
         compatibility = compatibility.diag()
     run = Run(
         lattices=tuple(cast("NumbaLattice", kernel.lattice) for kernel in kernels),
-        dense=dense,
+        dense=dense.place if dense else None,
         iterations=iterations,
         keep_all=keep_all,
         on_update=on_update,
     )
     tensors = [tensor for kernel in kernels for tensor in kernel[1:]]
+    if dense is not None:
+        tensors += dense.tensors
     result: Tensor = _FusedMeanField.apply(  # type: ignore[no-untyped-call]
         run, scores.T, compatibility, *tensors
     )
@@ -86,25 +87,32 @@ class Run:
     """What of a mean field has no gradients."""
 
     lattices: tuple[NumbaLattice, ...]
-    dense: DenseTerm | None
+    dense: tuple[int, int] | None
+    """With a dense term: the height and the number of images."""
     iterations: int
     keep_all: bool
     on_update: Callable[[int], None] | None
 
 
 class _FusedMeanField(Function):
-    """Scores (L, N), µ and each kernel's weight, before and after -> marginals (., L, N)."""
+    """Scores (L, N), µ, each kernel's weight, before and after, the dense term's tensors
+    -> marginals (., L, N).
+    """
 
     @staticmethod
     def forward(
         ctx: Any, run: Run, scores: Tensor, compatibility: Tensor | None, *tensors: Tensor
     ) -> Tensor:
         arrays = [tensor.contiguous().numpy() for tensor in tensors]
+        dense = None
+        if run.dense is not None:
+            columns, lines, pre, post, own = arrays[3 * len(run.lattices) :]
+            dense = DenseTerm((columns, lines), pre, post, own, *run.dense)
         field = FusedMeanField(
             scores.contiguous().numpy(),
             [Kernel(m, *arrays[3 * n : 3 * n + 3]) for n, m in enumerate(run.lattices)],
             None if compatibility is None else compatibility.contiguous().numpy(),
-            dense=run.dense,
+            dense=dense,
             keep_messages=any(ctx.needs_input_grad),
         )
         trace = final = None
@@ -130,33 +138,44 @@ class _FusedMeanField(Function):
         upstream = [None] * (len(ctx.field.messages) + 1 - len(upstream)) + upstream
         gradients = ctx.field.backward(upstream)
         labels = gradient.shape[1]
+        mixing, dense = gradients.compatibility, gradients.dense
+        arrays = [array for kernel in gradients.kernels for array in kernel]
+        if dense is not None:
+            mixing = mixing + dense.mixing.sum(0)
+            taps = [by_band.sum(0).astype(np.float32) for by_band in dense.taps]
+            arrays += [*taps, dense.pre, dense.post, dense.self_weight]
         compatibility = None
         if ctx.needs_input_grad[2]:
-            compatibility = torch.from_numpy(gradients.compatibility[:labels, :labels].copy())
-        tensors = [torch.from_numpy(array) for kernel in gradients.kernels for array in kernel]
+            compatibility = torch.from_numpy(mixing[:labels, :labels].copy())
+        tensors = [torch.from_numpy(array) for array in arrays]
         return None, torch.from_numpy(gradients.scores), compatibility, *tensors
 
 
-def _dense_term(
+class _Dense(NamedTuple):
+    """The grid and the self weight as the tensors of one ``DenseTerm``."""
+
+    tensors: tuple[Tensor, ...]
+    """Taps along columns and lines, (N,) before, after and self weight."""
+    place: tuple[int, int]
+    """The height and the number of images."""
+
+
+def _dense_tensors(
     grids: Sequence[tuple[GridGaussian, Tensor, Tensor]], self_weight: Tensor | None
-) -> DenseTerm | None:
-    """The grid and the self weight as one term, or None where there is neither."""
+) -> _Dense | None:
     if not grids and self_weight is None:
         return None
     if len(grids) > 1 or any(len(gaussian.shape) != 2 for gaussian, _, _ in grids):
         raise NotImplementedError("the fused mean field takes one grid of two axes")
-    zero = torch.zeros_like(grids[0][1] if self_weight is None else self_weight)
-    pre, post, height = zero + 1, zero, 1
-    taps: Sequence[Tensor] = (zero.new_zeros(1),) * 2
-    if grids:
-        gaussian, pre, post = grids[0]
-        taps, height = gaussian.taps, gaussian.shape[0]
-    own = zero if self_weight is None else self_weight
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (pre, post, own, *taps)):
-        raise NotImplementedError("the fused mean field has no gradients of grids and self terms")
-    columns, lines = (_significant(t.detach()).numpy() for t in taps)
-    before, after, own_share = (x.detach().numpy() for x in (pre, post, own))
-    return DenseTerm((columns, lines), before, after, own_share, height)
+    if not grids:
+        assert self_weight is not None
+        zero = torch.zeros_like(self_weight)
+        no_taps = zero.new_zeros(1)
+        return _Dense((no_taps, no_taps, zero + 1, zero, self_weight), (1, 1))
+    gaussian, pre, post = grids[0]
+    own = torch.zeros_like(pre) if self_weight is None else self_weight
+    columns, lines = map(_significant, gaussian.taps)
+    return _Dense((columns, lines, pre, post, own), (gaussian.shape[0], gaussian.images))
 
 
 def _significant(taps: Tensor) -> Tensor:

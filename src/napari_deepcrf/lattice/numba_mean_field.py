@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_backward import (
     INCOMING,
+    DensePass,
     PartGradients,
     add_outer_products,
     backward_pass,
     write_planes,
 )
 from napari_deepcrf.lattice.numba_dense import DenseTerm
-from napari_deepcrf.lattice.numba_lattice import NumbaLattice, chunk_bounds
+from napari_deepcrf.lattice.numba_dense_backward import (
+    DenseGradients,
+    backward_tasks,
+    outgoing_factor,
+)
+from napari_deepcrf.lattice.numba_lattice import NumbaLattice
 from napari_deepcrf.lattice.numba_passes import (
     MESSAGE,
     Image,
@@ -61,6 +67,7 @@ class Gradients(NamedTuple):
     kernels: tuple[PartGradients, ...]
     compatibility: FloatArray
     """(P, P), empty for Potts."""
+    dense: DenseGradients | None
 
 
 @dataclass
@@ -71,6 +78,8 @@ class _Sweep:
     logits: FloatArray
     """(N, P): the gradient of the scores so far."""
     buffers: list[LatticeBuffers]
+    dense: DensePass
+    """What does not change from update to update, and what the last one left."""
     incoming: bool = False
     """Whether an update has been taken back already."""
 
@@ -89,9 +98,10 @@ class FusedMeanField:
     compatibility
         (L, L) float32, or None for Potts.
     dense
-        A term outside the lattices; ``backward`` cannot take it.
+        A term outside the lattices.
     keep_messages
-        Keep what ``backward`` needs.
+        Keep what ``backward`` needs: messages at the vertices, and with a dense term the marginals
+        of all updates, which would take long to compute again.
     """
 
     def __init__(
@@ -108,7 +118,7 @@ class FusedMeanField:
         lanes = padded(self.width)
         self.scores = scores
         self.kernels = kernels
-        self.bounds = chunk_bounds(num_points)
+        self.bounds = kernels[0].lattice.starts
         self.compatibility = np.zeros((0, lanes), np.float32)
         if compatibility is not None:
             self.compatibility = np.zeros((lanes, lanes), np.float32)
@@ -125,6 +135,8 @@ class FusedMeanField:
         self.keep_messages = keep_messages
         self.messages: list[list[FloatArray]] = []
         """Each lattice's blurred sums (M+1, P) that update 1, 2, ... read."""
+        self.marginals: list[FloatArray] = []
+        """With a dense term: pre ⊙ q (N, P) after update 0, 1, ..."""
 
     def updates(
         self, count: int, *, trace: FloatArray | None = None, final: FloatArray | None = None
@@ -136,7 +148,7 @@ class FusedMeanField:
         """
         nothing = np.empty((count + 1, len(self.scores), 0), np.float32)
         planes = nothing if trace is None else trace
-        image = self._final_image(final) if count == 0 else self.image
+        image = self._next_image(final if count == 0 else None, last=count == 0)
         run_all(partial(self._start, c, image, planes[0]) for c in self._chunks())
         yield 0
         for t in range(1, count + 1):
@@ -144,12 +156,22 @@ class FusedMeanField:
             if self.keep_messages:
                 self.messages.append([buffers.z[0].copy() for buffers in self.buffers])
             last = t == count
-            image = self._final_image(final) if last else self.image
+            image = self._next_image(final if last else None, last=last)
             run_all(partial(self._update, c, image, planes[t], last) for c in self._chunks())
             yield t
+        if final is not None and self.marginals and self.dense is not None:
+            np.divide(self.marginals[-1], self.dense.pre[:, None], out=final)
 
     def _chunks(self) -> range:
         return range(len(self.bounds) - 1)
+
+    def _next_image(self, final: FloatArray | None, *, last: bool) -> Image:
+        """Where the marginals of the update at hand are written."""
+        if self.dense is not None and self.keep_messages:
+            self.image = Image(aligned_empty(*self.logits.shape), self.dense.pre)
+            self.marginals.append(self.image.values)
+            return self.image
+        return self._final_image(final) if last else self.image
 
     def _final_image(self, final: FloatArray | None) -> Image:
         if final is None:
@@ -201,9 +223,10 @@ class FusedMeanField:
             np.empty_like(self.scores),
             tuple(PartGradients(*map(np.zeros_like, kernel[1:])) for kernel in self.kernels),
             np.zeros_like(self.compatibility),
+            None if self.dense is None else DenseGradients.zeros(self.dense, self.compatibility),
         )
         buffers = [LatticeBuffers.of(k.lattice, BACKWARD_SLOTS, lanes) for k in self.kernels]
-        sweep = _Sweep(gradients, aligned_zeros(*self.logits.shape), buffers)
+        sweep = _Sweep(gradients, aligned_zeros(*self.logits.shape), buffers, self._dense_pass())
         for t in range(len(self.messages), -1, -1):
             self._backward_update(sweep, t, self._or_nothing(upstream[t]))
         run_all(
@@ -225,11 +248,39 @@ class FusedMeanField:
             return
         mixed = len(self.compatibility) > 0
         sums = [np.empty_like(b.z[0]) if mixed else None for b in sweep.buffers]
-        run_all(blur_tasks(sweep.buffers, reverse=True, keep=sums))
+        tasks = blur_tasks(sweep.buffers, reverse=True, keep=sums)
+        run_all([*self._dense_backward_tasks(sweep, t), *tasks])
         for message, unblurred in zip(self.messages[t - 1], sums, strict=True):
             if unblurred is not None:
                 out = sweep.gradients.compatibility
                 add_outer_products(self.width, message[:-1], unblurred[:-1], out)
+
+    def _dense_pass(self) -> DensePass:
+        """The exchange with the dense term, before any update is taken back."""
+        none = self.logits[:0]
+        if self.dense is None:
+            return DensePass(none, none[:, 0], none, none, none[:, 0], none, none)
+        mixing = self.compatibility
+        return DensePass(
+            none,
+            np.reciprocal(self.dense.pre),
+            none,
+            aligned_empty(*self.logits.shape),
+            outgoing_factor(self.dense),
+            aligned_empty(*self.logits.shape) if len(mixing) else none,
+            mixing.T.copy() if len(mixing) else mixing,
+        )
+
+    def _dense_backward_tasks(self, sweep: _Sweep, t: int) -> Iterable[Callable[[], None]]:
+        """What sends the gradient of update t's dense message back to the marginals before it."""
+        if self.dense is None or sweep.gradients.dense is None:
+            return ()
+        if len(sweep.dense.incoming) == 0:
+            incoming = aligned_empty(*self.logits.shape)
+            sweep.dense = sweep.dense._replace(incoming=incoming)
+        given = sweep.dense.outgoing, sweep.dense.logits_gradient, sweep.gradients.dense
+        arrays = self.marginals[t - 1], *given, sweep.dense.incoming
+        return backward_tasks(self.dense, self.width, *arrays)
 
     def _backward_chunk(self, c: int, sweep: _Sweep, t: int, upstream: FloatArray) -> None:
         parts = self._parts(c, sweep.buffers)
@@ -243,6 +294,9 @@ class FusedMeanField:
                 gather_rows(self.width, vertex, buffers.z[0], transposed, part.rows, INCOMING)
         pairs = tuple(zip(parts, sweep.gradients.kernels, strict=True))
         begin, end = self.bounds[c : c + 2]
-        arrays = self.logits, upstream, sweep.logits
+        dense = sweep.dense
+        if self.dense is not None:
+            dense = dense._replace(marginals=self.marginals[t])
+        arrays = self.logits, upstream, sweep.logits, dense
         flags = t > 0, sweep.incoming
         backward_pass(self.width, BACKWARD_SLOTS, pairs, begin, end, *arrays, *flags)

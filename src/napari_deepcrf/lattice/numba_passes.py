@@ -15,11 +15,11 @@ from numba import literal_unroll, njit
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from napari_deepcrf.lattice.numba_exp2 import exp2
 from napari_deepcrf.lattice.numba_simd import (
     BLOCK,
     LOG2_E,
     Width,
-    exp2,
     fill,
     fma,
     item,
@@ -43,7 +43,6 @@ MESSAGE = 0
 ONE = np.float32(1)
 
 FloatArray = NDArray[np.float32]
-Int32Array = NDArray[np.int32]
 
 
 @register_jitable
@@ -59,7 +58,7 @@ def tile_size(width: Width) -> int:
 class Part(NamedTuple):
     """One lattice's share of a chunk: N points of the image, K = d+1, R rows of the chunk."""
 
-    row: Int32Array
+    row: NDArray[Any]
     """(N, K): the row of each of a point's vertices."""
     weight: FloatArray
     """(N, K)."""

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.core import cgutils
+from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_jitable, register_model
 from numpy.typing import NDArray
@@ -40,8 +39,11 @@ def in_kernels(define: Callable[..., Any]) -> Any:
 
 
 def width_for(channels: int) -> Width:
-    """The narrowest width that holds so many channels."""
-    return (0,) * (-(-channels // 4))
+    """The width that holds so many channels: 4 lanes, or whole blocks.
+
+    Each width is compiled apart, so that fewer of them make for fewer waits.
+    """
+    return (0,) if channels <= 4 else (0, 0) * (-(-channels // BLOCK))
 
 
 @register_jitable
@@ -167,7 +169,7 @@ def fill(_context: Any, width: Any, number: Any) -> Any:
     return vector(width, number), generate
 
 
-def _by_block(operation: Callable[..., Any], *args: Any) -> Any:
+def by_block(operation: Callable[..., Any], *args: Any) -> Any:
     """The typing of an operation that takes and gives vectors, block by block."""
     vector = args[0]
 
@@ -190,61 +192,34 @@ def _llvm_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return builder.fadd(builder.fmul(x, y, flags=FAST), z, flags=FAST)
 
 
-def _llvm_round(builder: Any, x: Any) -> Any:
-    kind = ir.FunctionType(x.type, [x.type])
-    name = f"llvm.rint.v{x.type.count}f32"
-    function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-        builder.module, kind, name
-    )
-    return builder.call(function, [x])
-
-
-def _llvm_power_of_two(builder: Any, x: Any) -> Any:
-    """2^x of whole numbers, written straight into the exponent's bits."""
-    whole = ir.VectorType(INT, x.type.count)
-    exponent = builder.add(builder.fptosi(x, whole), ir.Constant(whole, [127] * x.type.count))
-    bits = builder.shl(exponent, ir.Constant(whole, [23] * x.type.count))
-    return builder.bitcast(bits, x.type)
-
-
 @in_kernels
 def fma(_context: Any, x: Any, y: Any, z: Any) -> Any:
     """The sum x y + z."""
-    return _by_block(_llvm_fma, x, y, z)
+    return by_block(_llvm_fma, x, y, z)
 
 
 @in_kernels
 def add(_context: Any, x: Any, y: Any) -> Any:
     """The sum x + y."""
-    return _by_block(_llvm_add, x, y)
+    return by_block(_llvm_add, x, y)
 
 
 @in_kernels
 def subtract(_context: Any, x: Any, y: Any) -> Any:
     """The difference x - y."""
-    return _by_block(lambda builder, a, b: builder.fsub(a, b, flags=FAST), x, y)
+    return by_block(lambda builder, a, b: builder.fsub(a, b, flags=FAST), x, y)
 
 
 @in_kernels
 def multiply(_context: Any, x: Any, y: Any) -> Any:
     """The product x y."""
-    return _by_block(lambda builder, a, b: builder.fmul(a, b, flags=FAST), x, y)
+    return by_block(lambda builder, a, b: builder.fmul(a, b, flags=FAST), x, y)
 
 
 @in_kernels
 def maximum(_context: Any, x: Any, y: Any) -> Any:
     """The larger of x and y, lane by lane."""
-    return _by_block(_llvm_max, x, y)
-
-
-@in_kernels
-def _round(_context: Any, x: Any) -> Any:
-    return _by_block(_llvm_round, x)
-
-
-@in_kernels
-def _power_of_two(_context: Any, x: Any) -> Any:
-    return _by_block(_llvm_power_of_two, x)
+    return by_block(_llvm_max, x, y)
 
 
 def _reduction(combine: Callable[[Any, Any, Any], Any], x: VectorType) -> Any:
@@ -284,22 +259,3 @@ def largest(_context: Any, x: Any) -> Any:
 def total(_context: Any, x: Any) -> Any:
     """The sum of the lanes."""
     return _reduction(_llvm_add, x)
-
-
-# 2^r for |r| <= 1/2: the polynomial of degree 5 with the least largest relative error, 8e-8
-# before rounding, 2.4e-7 in float32.
-_C = (1.0000000717, 0.6931469671, 0.2402211972, 0.0555071329, 0.0096755413, 0.0013276467)
-_C0, _C1, _C2, _C3, _C4, _C5 = _C
-
-
-@njit(inline="always")
-def exp2(width: Width, x: Any) -> Any:
-    """The power 2^x for -126 <= x < 128."""
-    whole = _round(x)
-    r = subtract(x, whole)
-    y = fma(fill(width, _C5), r, fill(width, _C4))
-    y = fma(y, r, fill(width, _C3))
-    y = fma(y, r, fill(width, _C2))
-    y = fma(y, r, fill(width, _C1))
-    y = fma(y, r, fill(width, _C0))
-    return multiply(y, _power_of_two(whole))

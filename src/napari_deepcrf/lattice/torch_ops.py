@@ -5,6 +5,8 @@ Every faster set of kernels is tested against this one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,19 @@ from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 KEY_LIMIT = 2**62
 
 
-def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TorchLattice(Lattice):
+    """A lattice that lists the vertices of every point."""
+
+    vertex: Tensor
+
+
+def build(features: Tensor, *, ring: bool, passes: int, images: int) -> Lattice:
     """Embed features (N, d) and connect the occupied vertices; see ``Lattice.build``."""
     elevated = elevate(features * feature_scale(passes))
     check_cells(elevated)
     cell, rank, weight = simplex(elevated)
-    keys, strides = _vertex_keys(cell, rank)
+    keys, strides = _vertex_keys(cell, rank, images)
 
     occupied = torch.unique(keys)
     if ring:
@@ -34,7 +43,7 @@ def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
             for axis in _axes(strides)
         ]
     )
-    return Lattice(
+    return TorchLattice(
         vertex=vertex.int(),
         weight=weight,
         rank=rank,
@@ -107,12 +116,13 @@ def _too_small(what: str) -> str:
     return f"features: kernel widths too small, lattice keys leave their range ({what})"
 
 
-def _vertex_keys(cell: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+def _vertex_keys(cell: Tensor, rank: Tensor, images: int) -> tuple[Tensor, Tensor]:
     """Number the enclosing vertices: keys (N, d+1) int64, strides (d+1,) int64.
 
     The vertex of remainder k has coordinates (d+1) m_i + k, where m_i is the cell of the
     remainder-0 vertex, less one for the coordinates of the k largest ranks. Its key is k plus
-    the mixed-radix number of m_0..m_{d-1} (the last coordinate follows from the others).
+    the mixed-radix number of m_0..m_{d-1} (the last coordinate follows from the others), and the
+    image's number is the last digit. No step leaves an image's range of keys.
     """
     d = cell.shape[1] - 1
     lowest = cell.amin(0) - 3  # one cell for the simplex, two for the ring and its neighbours
@@ -121,10 +131,11 @@ def _vertex_keys(cell: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     for width in extent[:d].tolist():
         strides.append(size)
         size *= int(width)
-    if size >= KEY_LIMIT:
-        raise ValueError(_too_small(f"{size:.3g} cells, at most {KEY_LIMIT:.3g} fit"))
+    if size * images >= KEY_LIMIT:
+        raise ValueError(_too_small(f"{size * images:.3g} cells, at most {KEY_LIMIT:.3g} fit"))
     stride = torch.tensor([*strides, 0], dtype=torch.int64, device=cell.device)
-    base = ((cell - lowest) * stride).sum(1)
+    image = torch.arange(images, device=cell.device).repeat_interleave(cell.shape[0] // images)
+    base = ((cell - lowest) * stride).sum(1) + image * size
     lowered = torch.zeros_like(base)
     keys = [base]
     for k in range(1, d + 1):
