@@ -157,7 +157,7 @@ class TiledImage:
             stop.set()
             release_memory(self.predictor.device)
 
-    def labels(self, on_progress: Progress | None = None) -> Labels:
+    def labels(self, on_progress: Progress | None = None) -> NDArray[Any]:
         """(H, W) labels in memory; ``on_progress`` counts the network's part as one tile."""
         report = on_progress or (lambda done, total: None)
         total = len(self.tiles) + 1
@@ -165,7 +165,7 @@ class TiledImage:
         scores = self.scores()
         report(1, total)
         dtype = np.uint8 if scores.num_classes <= 256 else np.uint16
-        out: Labels = np.zeros(self.image.shape, dtype)
+        out: NDArray[Any] = np.zeros(self.image.shape, dtype)
         done = 1
 
         def write(tile: Tile, labels: Labels) -> None:

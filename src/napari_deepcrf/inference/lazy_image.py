@@ -92,8 +92,11 @@ class LazyImage:
         return total.hexdigest()
 
 
-def open_array(image: Any) -> da.Array:
+def open_array(image: Any, *, channel_axis: int | None = None) -> da.Array:
     """An image or stack as a lazy array (..., H, W, C), C = 1 for grey.
+
+    Without a ``channel_axis`` the last axis holds channels if it has at most four entries, and that
+    of an OME-Zarr image is the one that its metadata name so.
 
     Takes whatever has shape, dtype and slices (NumPy, dask, zarr, memory maps), a pyramid of these
     as a list or napari's multiscale data (the finest counts), a ``.npy`` file, or the folder of a
@@ -108,12 +111,13 @@ def open_array(image: Any) -> da.Array:
     """
     if isinstance(image, (str, Path)):
         image, axes = _open_path(Path(image))
-        if "c" in axes:
-            image = da.moveaxis(_as_dask(image), axes.index("c"), -1)
-            return _checked(image)
+        if channel_axis is None and "c" in axes:
+            channel_axis = axes.index("c")
     elif _is_pyramid(image):
         image = image[0]
     array = _as_dask(image)
+    if channel_axis is not None:
+        return _checked(da.moveaxis(array, channel_axis, -1))
     has_channels = array.ndim > 2 and array.shape[-1] <= MAX_CHANNELS
     return _checked(array if has_channels else array[..., None])
 

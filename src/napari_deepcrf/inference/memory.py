@@ -23,6 +23,8 @@ KERNEL_BYTES = 90
 """A pixel's share of every further kernel."""
 VOLUME_BYTES = 40
 """What the third position adds to a pixel's lattice entries."""
+IMAGE_BYTES = 24
+"""A pixel's colours, as given and as numbers of 0–255."""
 NETWORK_BYTES = 12
 """A network's first layers, per channel and pixel of the reduced image."""
 BAND_BYTES = 300 << 20
@@ -67,10 +69,38 @@ def crf_bytes(points: int, classes: int, *, kernels: int = 2, dims: int = 2) -> 
     return points * (each + VOLUME_BYTES * (dims - 2) * kernels)
 
 
-def image_bytes(height: int, width: int, classes: int, *, iterations: int = 5) -> int:
-    """What `Predictor.segment` takes for an H × W image, its result with T updates included."""
-    marginals = 4 * classes * (iterations + 2)
-    return crf_bytes(height * width, classes) + height * width * (marginals + 24)
+def image_bytes(shape: tuple[int, ...], classes: int, *, iterations: int | None = None) -> int:
+    """What `Predictor.labels` takes for an H × W image, or `segment` with T updates to keep."""
+    kept = 0 if iterations is None else 4 * classes * (iterations + 2)
+    return crf_bytes(math.prod(shape), classes) + math.prod(shape) * (kept + IMAGE_BYTES)
+
+
+def volume_bytes(shape: tuple[int, ...], classes: int) -> int:
+    """What a 3-D CRF takes for a stack (D, H, W)."""
+    points = math.prod(shape)
+    return crf_bytes(points, classes, dims=3) + points * (4 * classes + IMAGE_BYTES)
+
+
+def fits(shape: tuple[int, ...], classes: int, *, limit: int | None = None) -> bool:
+    """Whether an H × W image can be labelled as a whole within a limit for the process.
+
+    Without a limit half of the free memory may be used.
+    """
+    return image_bytes(shape, classes) <= _room(limit)
+
+
+def check_room(needed: int, limit: int | None, what: str) -> None:
+    """Raise ValueError, with both sizes, where work takes more than there may be used."""
+    room = _room(limit)
+    if needed > room:
+        raise ValueError(
+            f"memory: {what} takes about {needed / 1e9:.2f} GB, expected at most "
+            f"{max(room, 0) / 1e9:.2f} GB beside what the process has"
+        )
+
+
+def _room(limit: int | None) -> int:
+    return available() if limit is None else limit - resident()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +151,7 @@ def plan_tiles(
         If even the smallest plan takes more, with what it would take.
     """
     present = resident()
-    room = available() if limit is None else limit - present
+    room = _room(limit)
     tiles = (tile,) if tile else (DEFAULT_TILE, DEFAULT_TILE // 2, SMALLEST_TILE)
     most = workers or os.cpu_count() or 1
     plan = None

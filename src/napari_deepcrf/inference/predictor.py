@@ -93,13 +93,43 @@ class Predictor:
             return Segmentation(
                 unary=_array(scores[0]),
                 marginals=_array(trace),
-                labels=trace[-1].max(0).indices.to(torch.uint8).cpu().numpy(),
+                labels=_most_probable(trace[-1]),
                 class_names=self.class_names,
             )
 
         result = with_fallback(self.device, work)
         report(2, 2)
         return result
+
+    def labels(self, image: Any, *, memory: int | None = None) -> NDArray[np.uint8]:
+        """(H, W) most probable classes alone, which takes less memory than ``segment``.
+
+        In tiles where the image would take more than ``memory`` bytes (of the whole process; by
+        default half of what is free), or where a GPU has no room for it.
+
+        Raises
+        ------
+        ValueError
+            As ``segment`` does, and where even the smallest tiles take more than ``memory``.
+        """
+        from napari_deepcrf.inference.large import TiledImage
+        from napari_deepcrf.inference.memory import fits
+
+        pixels = np.asarray(image)
+        if pixels.ndim > 1 and not fits(pixels.shape[:2], len(self.class_names), limit=memory):
+            return TiledImage(pixels, self, memory=memory).labels()
+
+        def work(device: torch.device) -> NDArray[np.uint8]:
+            with self.model_on(device), torch.inference_mode():
+                tensor = _tensor(check_image(pixels), device)
+                marginals = self.model.crf(self._scores(tensor), tensor)[0]
+                return _most_probable(marginals)
+
+        def in_tiles(_device: torch.device) -> NDArray[np.uint8]:
+            # Every tile looks for a device that has room for it.
+            return TiledImage(pixels, self, memory=memory).labels()
+
+        return with_fallback(self.device, work, in_tiles=in_tiles)
 
     def _scores(self, tensor: torch.Tensor) -> torch.Tensor:
         with network_precision(tensor.device):
@@ -175,6 +205,12 @@ def refine(
         return _array(crf.to(device)(scores.to(device), _tensor(pixels, device))[0])
 
     return with_fallback(resolve_device(device), work)
+
+
+def _most_probable(marginals: torch.Tensor) -> NDArray[np.uint8]:
+    """(H, W) classes of marginals (L, H, W)."""
+    labels: NDArray[np.uint8] = marginals.max(0).indices.to(torch.uint8).cpu().numpy()
+    return labels
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -1,0 +1,62 @@
+"""The network's scores of large images against the network itself."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from napari_deepcrf.inference.lazy_image import LazyImage
+from napari_deepcrf.inference.score_maps import reach, reduce_window, score_maps
+from napari_deepcrf.models import VGG16, MobileNetV2, UnaryNetwork
+
+CPU = torch.device("cpu")
+
+
+def _maps(network, image, view, window):
+    return score_maps(
+        network,
+        LazyImage.of(image),
+        view=view,
+        window=window,
+        device=CPU,
+        on_progress=lambda done, total: None,
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 104), (203, 331), (310, 500)])
+def test_reducing_in_bands_is_pytorchs_antialiased_bilinear(photo, size, monkeypatch):
+    monkeypatch.setattr("napari_deepcrf.inference.score_maps.BAND", 5000)
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+    whole = F.interpolate(tensor, size=size, mode="bilinear", antialias=True)
+    got = reduce_window(LazyImage.of(photo), size, (11, 57), (23, size[1]))
+    expected = whole[0].permute(1, 2, 0)[11:57, 23:].numpy()
+    np.testing.assert_allclose(got, expected, atol=0.03)
+
+
+@pytest.mark.parametrize("backbone", [VGG16(3, width=0.06, head="smallfov"), MobileNetV2(3)])
+def test_one_window_gives_the_networks_own_scores(photo, backbone):
+    network = UnaryNetwork(backbone.eval(), input_size=120, scales=(0.7, 1.0)).eval()
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(photo).permute(2, 0, 1)[None].float())[0].numpy()
+    maps = _maps(network, photo, max(photo.shape), 4096)
+    rows, columns = np.arange(203), np.arange(331)
+    tolerance = 1e-4 * abs(expected).max()
+    np.testing.assert_allclose(maps.at(rows, columns), expected, atol=tolerance)
+    thin = maps.at(rows[3::7], columns[2::5])
+    np.testing.assert_allclose(thin, expected[:, 3::7, 2::5], atol=tolerance)
+
+
+@pytest.mark.parametrize("backbone", [VGG16(3, width=0.06, head="smallfov"), MobileNetV2(3)])
+def test_windows_leave_no_seam(backbone):
+    image = np.random.default_rng(0).integers(0, 255, (24, 1500, 3), dtype=np.uint8)
+    network = UnaryNetwork(backbone.eval(), input_size=None).eval()
+    whole = _maps(network, image, 1500, 4096).maps[0]
+    parts = _maps(network, image, 1500, 4 * reach(backbone)).maps[0]
+    assert whole.shape[2] * 8 > 4 * reach(backbone)
+    np.testing.assert_allclose(parts, whole, atol=1e-4 * abs(whole).max())
+
+
+def test_the_view_sets_the_scale(photo):
+    network = UnaryNetwork(VGG16(3, width=0.06, head="smallfov").eval(), input_size=40)
+    assert _maps(network, photo, 331, 4096).maps[0].shape == (3, 4, 6)
+    assert _maps(network, photo, 110, 4096).maps[0].shape == (3, 11, 16)
