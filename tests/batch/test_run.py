@@ -220,13 +220,13 @@ def test_an_out_that_is_a_file(run, photos, tmp_path):
 
 
 def test_an_image_that_needs_too_much_memory_stops_no_other(run, photos, tmp_path, monkeypatch):
-    segment = Predictor.segment
+    labels = Predictor.labels
 
-    def fail_once(self, image):
-        monkeypatch.setattr(Predictor, "segment", segment)
+    def fail_once(self, image, **options):
+        monkeypatch.setattr(Predictor, "labels", labels)
         raise MemoryError
 
-    monkeypatch.setattr(Predictor, "segment", fail_once)
+    monkeypatch.setattr(Predictor, "labels", fail_once)
     done, (failure,) = run(photos, tmp_path / "out")
     assert len(done) == 3
     assert failure.reason == f"{photos[0]}: MemoryError"
@@ -293,6 +293,20 @@ def test_a_disk_that_cannot_be_written_to(run, photos, mount):
     mount("ro", remount=True)
     with pytest.raises(OSError, match=r"^out: .* cannot be written to: Read-only file system$"):
         run(photos, disk / "out")
+
+
+def test_a_limit_of_memory_reaches_the_predictor(run, photos, tmp_path, monkeypatch):
+    given = []
+    labels = Predictor.labels
+
+    def spy(self, image, *, memory):
+        given.append(memory)
+        return labels(self, image)
+
+    monkeypatch.setattr(Predictor, "labels", spy)
+    run(photos[:1], tmp_path / "limited", memory=3 << 30)
+    run(photos[:1], tmp_path / "free")
+    assert given == [3 << 30, None]
 
 
 def test_options_are_checked():

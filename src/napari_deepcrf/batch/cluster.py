@@ -13,16 +13,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
 
 import dask
-import psutil
 import torch
 from dask.typing import Key
 from distributed import Client, Future, Worker, WorkerPlugin, get_worker
+from distributed.client import ClosedClientError
 
 from napari_deepcrf.batch.segmenter import (
     Labelled,
@@ -32,9 +33,11 @@ from napari_deepcrf.batch.segmenter import (
     Task,
     WorkerInfo,
     Workers,
+    WorkSettings,
     one_line,
 )
 from napari_deepcrf.device import describe_devices
+from napari_deepcrf.inference.memory import resident
 from napari_deepcrf.models import DeepCRF
 
 SLOT = "napari-deepcrf-image"
@@ -49,8 +52,8 @@ TASKS_PER_WORKER = 2
 class ModelPlugin(WorkerPlugin):
     """Gives a worker the model's checkpoint; the first image loads it."""
 
-    def __init__(self, checkpoint: bytes, *, device: str, kind: str) -> None:
-        self._checkpoint, self._device, self._kind = checkpoint, device, kind
+    def __init__(self, checkpoint: bytes, settings: WorkSettings) -> None:
+        self._checkpoint, self._settings = checkpoint, settings
 
     async def setup(self, worker: Worker) -> None:
         """Let the worker take one image at a time, however many threads it has."""
@@ -72,7 +75,7 @@ class ModelPlugin(WorkerPlugin):
                     path = Path(folder) / "model.safetensors"
                     path.write_bytes(self._checkpoint)
                     model = DeepCRF.load(path)
-                self._segmenter = Segmenter(model, device=self._device, kind=self._kind)
+                self._segmenter = Segmenter(model, self._settings)
             return self._segmenter
 
     def _info(self) -> WorkerInfo:
@@ -81,7 +84,7 @@ class ModelPlugin(WorkerPlugin):
         return WorkerInfo(
             address=self._worker.address,
             device=described.get(str(device), str(device)),
-            memory=psutil.Process().memory_info().rss,
+            memory=resident(),
             memory_limit=self._worker.memory_manager.memory_limit,
         )
 
@@ -107,14 +110,17 @@ class ClusterWorkers:
         """Send an image to the scheduler, which keeps it until it is done."""
         # Dask warns of large graphs; here the image is meant to travel with its task.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
-            future = self._client.submit(
-                _segment,
-                self._plugin,
-                task,
-                key=f"{self._plugin}-{task.number}",
-                pure=False,
-                resources={SLOT: 1},
-            )
+            try:
+                future = self._client.submit(
+                    _segment,
+                    self._plugin,
+                    task,
+                    key=f"{self._plugin}-{task.number}",
+                    pure=False,
+                    resources={SLOT: 1},
+                )
+            except ClosedClientError as error:
+                raise ConnectionError(self._lost()) from error
         self._tasks[future.key] = (task, future)
         future.add_done_callback(self._ended.put)
 
@@ -137,13 +143,20 @@ class ClusterWorkers:
                 self._check_alive()
                 continue
             task, _ = self._tasks.pop(future.key)
-            if future.status == "finished":
-                return task, future.result()
-            if future.status == "error":
-                # Not an image's fault alone: a worker that dies of every attempt at it, or
-                # one whose software is another.
-                return task, Rejected(one_line(future.exception()))
-            raise ConnectionError(self._lost())
+            return task, self._outcome(future)
+
+    def _outcome(self, future: Future[Outcome]) -> Outcome:
+        while True:
+            try:
+                return future.result(timeout=1)
+            except TimeoutError:  # the result died with its worker, and is made again elsewhere
+                self._check_alive()
+            except CancelledError as error:
+                raise ConnectionError(self._lost()) from error
+            except Exception as error:
+                # Every worker that tried this image died of it, or cannot load the model.
+                self._check_alive()
+                return Rejected(one_line(error))
 
     def _workers(self) -> int:
         """The number of workers, asked for at most once a second."""
@@ -175,7 +188,7 @@ class ClusterWorkers:
 
 
 @contextmanager
-def cluster_workers(address: str, model: DeepCRF, *, device: str, kind: str) -> Iterator[Workers]:
+def cluster_workers(address: str, model: DeepCRF, settings: WorkSettings) -> Iterator[Workers]:
     """The workers of the scheduler at an address, with the model, until the block ends.
 
     Raises ConnectionError where the scheduler cannot be reached, or its workers lack the software.
@@ -183,9 +196,7 @@ def cluster_workers(address: str, model: DeepCRF, *, device: str, kind: str) -> 
     plugin = f"napari-deepcrf-{uuid.uuid4().hex}"
     with _quiet(), _connected(address) as client:
         try:
-            client.register_plugin(
-                ModelPlugin(_checkpoint(model), device=device, kind=kind), name=plugin
-            )
+            client.register_plugin(ModelPlugin(_checkpoint(model), settings), name=plugin)
         except Exception as error:  # whatever a worker raised
             raise ConnectionError(
                 f"scheduler: the workers of {address} cannot take the model ({one_line(error)}); "
@@ -195,7 +206,8 @@ def cluster_workers(address: str, model: DeepCRF, *, device: str, kind: str) -> 
             yield ClusterWorkers(client, plugin, address)
         finally:
             if client.status == "running":
-                client.unregister_worker_plugin(plugin)
+                with suppress(OSError):  # a scheduler that goes just now has no plugins left
+                    client.unregister_worker_plugin(plugin)
 
 
 @contextmanager

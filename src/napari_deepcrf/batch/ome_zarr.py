@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.inference.label_pyramid import label_attributes
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
@@ -26,9 +26,9 @@ def encode(labels: NDArray[np.uint8], class_names: Sequence[str]) -> dict[str, b
     stored: dict[str, Buffer] = {}
     levels = [labels]
     while len(levels) < LEVELS and min(levels[-1].shape) >= 128:
-        levels.append(levels[-1][::2, ::2])  # a label is one of the pixels', never a mean of them
+        levels.append(levels[-1][::2, ::2])
     group = zarr.create_group(
-        MemoryStore(stored), attributes={"ome": _attributes(len(levels), class_names)}
+        MemoryStore(stored), attributes={"ome": label_attributes(len(levels), class_names)}
     )
     for number, level in enumerate(levels):
         array = group.create_array(
@@ -40,28 +40,3 @@ def encode(labels: NDArray[np.uint8], class_names: Sequence[str]) -> dict[str, b
         )
         array[:] = level
     return {name: buffer.to_bytes() for name, buffer in stored.items()}
-
-
-def _attributes(levels: int, class_names: Sequence[str]) -> dict[str, Any]:
-    axes = [{"name": name, "type": "space"} for name in ("y", "x")]
-    datasets = [_dataset(number) for number in range(levels)]
-    return {
-        "version": "0.5",
-        "multiscales": [{"name": "labels", "axes": axes, "datasets": datasets}],
-        "image-label": {
-            "colors": [
-                {"label-value": k, "rgba": [*colour, 0 if k == 0 else 255]}
-                for k, colour in enumerate(voc_palette()[: len(class_names)].tolist())
-            ],
-            "properties": [{"label-value": k, "class": name} for k, name in enumerate(class_names)],
-        },
-    }
-
-
-def _dataset(number: int) -> dict[str, Any]:
-    """Level n in pixels of the image; its first pixel lies where the image's first does."""
-    scale = [float(2**number)] * 2
-    return {
-        "path": str(number),
-        "coordinateTransformations": [{"type": "scale", "scale": scale}],
-    }

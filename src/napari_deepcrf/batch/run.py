@@ -18,11 +18,12 @@ from napari_deepcrf.batch.segmenter import (
     Task,
     WorkerInfo,
     Workers,
+    WorkSettings,
     local_worker,
-    model_digest,
     one_line,
 )
 from napari_deepcrf.batch.summary import NAME, write_summary
+from napari_deepcrf.inference.run_record import model_digest
 from napari_deepcrf.models import DeepCRF
 
 # Errors of the disk, after which no other result could be written either.
@@ -63,20 +64,13 @@ BatchEvent = ImageDone | ImageFailed | SummaryWritten
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions:
-    """How a run is done. Raises ValueError for a format that is unknown or not installed."""
+class BatchOptions(WorkSettings):
+    """How a run is done."""
 
-    kind: str = "png"
-    """png, numpy, ome-zarr or coco-rle."""
-    device: str = "auto"
-    """What `resolve_device` takes, on every machine."""
     scheduler: str | None = None
     """Address of a Dask scheduler whose workers do the work, instead of this process."""
     overwrite: bool = False
     """Replace files at the results' places that are no results of this image."""
-
-    def __post_init__(self) -> None:
-        find_format(self.kind)
 
 
 def segment_files(
@@ -123,10 +117,10 @@ def segment_files(
 
 def _workers(model: DeepCRF, options: BatchOptions) -> AbstractContextManager[Workers]:
     if options.scheduler is None:
-        return local_worker(model, device=options.device, kind=options.kind)
+        return local_worker(model, options)
     from napari_deepcrf.batch.cluster import cluster_workers
 
-    return cluster_workers(options.scheduler, model, device=options.device, kind=options.kind)
+    return cluster_workers(options.scheduler, model, options)
 
 
 def _keep_images(images: Sequence[Path], names: Sequence[str], results: ResultFolder) -> None:

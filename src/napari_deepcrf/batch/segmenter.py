@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from napari_deepcrf.batch.formats import Files, class_areas, find_format
 from napari_deepcrf.data.image_files import decode_image
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.models import DeepCRF
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkSettings:
+    """What a worker must know beside the model. Raises ValueError for an unknown format."""
+
+    kind: str = "png"
+    """png, numpy, ome-zarr or coco-rle."""
+    device: str = "auto"
+    """What `resolve_device` takes, on every machine."""
+    memory: int | None = None
+    """Bytes that the process may take; an image that takes more is done in tiles."""
+
+    def __post_init__(self) -> None:
+        find_format(self.kind)
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,14 @@ Outcome = Labelled | Rejected
 class Segmenter:
     """A model on a device and a format: turns tasks into outcomes, and never raises."""
 
-    def __init__(self, model: DeepCRF, *, device: str, kind: str) -> None:
-        self._format = find_format(kind)
-        self.predictor = Predictor(model, device=device)
+    def __init__(self, model: DeepCRF, settings: WorkSettings) -> None:
+        self._format, self._memory = find_format(settings.kind), settings.memory
+        self.predictor = Predictor(model, device=settings.device)
 
     def __call__(self, task: Task) -> Outcome:
         try:
             pixels = decode_image(io.BytesIO(task.content), task.image)
-            labels = self.predictor.segment(pixels).labels
+            labels = self.predictor.labels(pixels, memory=self._memory)
             names = self.predictor.class_names
             files = self._format.encode(labels, names, task.image)
         # Whatever is wrong with an image, memory for it included, must stop no other one.
@@ -128,19 +139,9 @@ class LocalWorker:
 
 
 @contextmanager
-def local_worker(model: DeepCRF, *, device: str, kind: str) -> Iterator[Workers]:
+def local_worker(model: DeepCRF, settings: WorkSettings) -> Iterator[Workers]:
     """One worker, which is this process."""
-    yield LocalWorker(Segmenter(model, device=device, kind=kind))
-
-
-def model_digest(model: DeepCRF) -> str:
-    """SHA-256 over a model's weights and configuration: what its results depend on."""
-    total = hashlib.sha256(json.dumps(model.configuration(), sort_keys=True).encode())
-    for name, value in sorted(model.network.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
-        total.update(np.ascontiguousarray(array.numpy()).data)
-    return total.hexdigest()
+    yield LocalWorker(Segmenter(model, settings))
 
 
 def one_line(error: BaseException) -> str:
