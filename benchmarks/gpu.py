@@ -150,7 +150,7 @@ def copy_bandwidth() -> float:
 
 def photo_bytes(height: int, width: int, device: str) -> dict[str, int]:
     """Counted bytes of every work on a photo."""
-    (kernels,) = crf_on(device).prepare(photo(height, width, device)).kernels
+    kernels = crf_on(device).prepare(photo(height, width, device)).kernels
     lattices = [kernel.lattice for kernel in kernels if isinstance(kernel, PreparedLattice)]
     counts = Counts.of(lattices)
     build = sum(build_bytes(Counts.of([lattice]), lattice.dim) for lattice in lattices)
@@ -174,7 +174,7 @@ def estimate() -> Iterator[str]:
     """A table of counted bytes; no time in it was measured."""
     yield "Counted from lattices built on the CPU; nothing here was measured on a GPU."
     yield ""
-    yield "| case | work | counted MB | no faster at 1000 GB/s than |"
+    yield "| case | work | MB | at 1,000 GB/s not below |"
     yield "|---|---|---|---|"
     for height, width in PHOTOS:
         for work, counted in photo_bytes(height, width, "cpu").items():

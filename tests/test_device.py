@@ -13,7 +13,6 @@ import torch
 from napari_deepcrf.device import (
     DeviceInfo,
     describe_devices,
-    gradient_scaler,
     network_precision,
     release_memory,
     resolve_device,
@@ -199,14 +198,6 @@ def test_networks_run_in_half_precision_on_gpus_alone(monkeypatch, capability, d
         (("cpu", None), {"enabled": False}),
         (("mps", None), {"enabled": False}),
     ]
-
-
-@pytest.mark.parametrize(("capability", "scales"), [((9, 0), False), ((7, 5), True)])
-def test_only_float16_gradients_are_scaled(monkeypatch, capability, scales):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, *, enabled: (kind, enabled))
-    assert gradient_scaler(torch.device("cuda", 0)) == ("cuda", scales)
-    assert gradient_scaler(torch.device("cpu")) == ("cpu", False)
 
 
 def test_a_gpu_that_is_taken_is_listed_all_the_same(two_gpus, monkeypatch):

@@ -64,7 +64,7 @@ def describe_devices() -> tuple[DeviceInfo, ...]:
             text = f"{torch.cuda.get_device_name(index)}, {_free_memory(index)}"
             found.append(DeviceInfo(f"cuda:{index}", text))
     if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", "Apple GPU"))
+        found.append(DeviceInfo("mps", "Apple GPU, CRF in plain PyTorch operations"))
     found.append(DeviceInfo("cpu", f"CPU, {torch.get_num_threads()} threads"))
     return tuple(found)
 
@@ -122,11 +122,6 @@ def network_precision(device: torch.device) -> torch.autocast:
     """The context in which networks run: ``half_precision`` where there is one."""
     dtype = half_precision(device)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
-
-
-def gradient_scaler(device: torch.device) -> torch.amp.GradScaler:
-    """Scales losses so that float16 gradients do not vanish; does nothing in other precisions."""
-    return torch.amp.GradScaler(device.type, enabled=half_precision(device) is torch.float16)
 
 
 def _free_memory(index: int) -> str:

@@ -19,13 +19,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-BACKENDS = ["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else ["torch", "numba"]
-"""Triton's kernels run on a CPU only in its interpreter; ``test_triton`` starts that process."""
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device(os.environ.get("LATTICE_TESTS_DEVICE", "cpu"))
+BACKENDS = ["triton"] if INTERPRETED or DEVICE.type == "cuda" else ["torch", "numba"]
+"""Triton runs on a GPU, or in its interpreter; ``test_triton`` starts processes for both."""
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """Every set of kernels that runs on a CPU."""
+    """Every set of kernels that runs on the device."""
     return request.param
 
 
@@ -40,7 +42,7 @@ def random() -> Callable[..., Tensor]:
 
     def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(*shape, generator=generator, dtype=dtype)
+        return torch.randn(*shape, generator=generator, dtype=dtype).to(DEVICE)
 
     return draw
 

@@ -1,5 +1,6 @@
 """What every set of kernels owes: one suite, run over all backends, at odd sizes."""
 
+import os
 from typing import Any
 
 import pytest
@@ -13,17 +14,19 @@ QUALITIES: list[dict[str, Any]] = [
     {"ring": False, "passes": 2},
     {"ring": True, "passes": 2},
 ]
-SIZES = [(1, 1, 1), (7, 2, 3), (63, 3, 5), (101, 5, 21), (97, 7, 4)]
-"""Points, dimensions, channels; the last three are too large for Triton's interpreter."""
+SIZES = [(1, 1, 1), (7, 2, 3)]
+"""Points, dimensions, channels; Triton's interpreter is slow, a GPU takes all and a large one."""
+if os.environ.get("TRITON_INTERPRET") != "1":
+    SIZES += [(63, 3, 5), (101, 5, 21), (97, 7, 4)]
+if os.environ.get("LATTICE_TESTS_DEVICE") == "cuda":
+    SIZES += [(100_003, 5, 21)]
 
 pytestmark = pytest.mark.parametrize("quality", QUALITIES, ids=str)
 
 
 @pytest.fixture(params=SIZES, ids=str)
-def case(request, random, backend):
+def case(request, random):
     points, dim, channels = request.param
-    if backend == "triton" and points > 7:
-        pytest.skip("too large for the interpreter")
     features = random(points, dim, dtype=torch.float32) * 1.5
     values = random(points, channels, seed=1, dtype=torch.float32)
     return features, values
@@ -39,14 +42,16 @@ def test_arrays_are_consistent(case, backend, quality):
     assert lattice.neighbours.shape == (dim + 1, vertices, 2)
     assert lattice.vertex.dtype == lattice.neighbours.dtype == lattice.entry.dtype == torch.int32
     assert lattice.rank.dtype == torch.int8
-    assert torch.equal(lattice.rank.long().sort(1).values, torch.arange(dim + 1).expand(points, -1))
-    torch.testing.assert_close(lattice.weight.sum(1), torch.ones(points))
+    ranks = torch.arange(dim + 1, device=features.device).expand(points, -1)
+    assert torch.equal(lattice.rank.long().sort(1).values, ranks)
+    torch.testing.assert_close(lattice.weight.sum(1), features.new_ones(points))
     assert lattice.weight.min() > -1e-6
     # The runs of ``entry`` group the flat vertex list.
     counts = lattice.row_start.diff()
-    owner = torch.repeat_interleave(torch.arange(vertices), counts)
+    owner = torch.repeat_interleave(counts)
     assert torch.equal(lattice.vertex.flatten().long()[lattice.entry.long()], owner)
-    assert torch.equal(lattice.entry.long().sort().values, torch.arange(points * (dim + 1)))
+    entries = torch.arange(points * (dim + 1), device=features.device)
+    assert torch.equal(lattice.entry.long().sort().values, entries)
     if not quality["ring"]:
         assert counts.min() > 0
 
@@ -58,7 +63,7 @@ def test_neighbours_point_back(case, backend, quality):
         for side in (0, 1):
             there = neighbour[:, side]
             known = there < vertices
-            assert torch.equal(neighbour[there[known], 1 - side], torch.arange(vertices)[known])
+            assert torch.equal(neighbour[there[known], 1 - side], known.nonzero()[:, 0])
 
 
 def test_filter_equals_the_reference(case, backend, quality):
@@ -110,8 +115,14 @@ def test_gradients_equal_the_reference(case, backend, quality, random):
         result = permutohedral_filter(*leaves, backend=name, **quality)
         return torch.autograd.grad(result, leaves, upstream.to(dtype))
 
-    expected = gradients(torch.float64, "torch")
-    for mine, reference in zip(gradients(torch.float32, backend), expected, strict=True):
+    # Features' gradients jump where float32 rounds a point into the next simplex.
+    own = Lattice.build(features, backend=backend, **quality).rank
+    exact = Lattice.build(features.double(), backend="torch", **quality).rank
+    same = (own == exact).all(1)
+    assert same.double().mean() > 0.999
+    expected = [g[same] for g in gradients(torch.float64, "torch")]
+    found = [g[same] for g in gradients(torch.float32, backend)]
+    for mine, reference in zip(found, expected, strict=True):
         scale = reference.abs().max().float() + 1e-6
         torch.testing.assert_close(mine / scale, reference.float() / scale, rtol=1e-4, atol=1e-4)
 
@@ -129,6 +140,7 @@ def test_two_passes_are_symmetric_and_positive(random, backend, quality):
         pytest.skip("one pass is not symmetric")
     points = 5 if backend == "triton" else 41
     features = random(points, 3, dtype=torch.float32)
-    matrix = filter_on(Lattice.build(features, backend=backend, **quality), torch.eye(points))
+    one = torch.eye(points, device=features.device)
+    matrix = filter_on(Lattice.build(features, backend=backend, **quality), one)
     torch.testing.assert_close(matrix, matrix.T)
     assert torch.linalg.eigvalsh(matrix.double()).min() > -1e-6

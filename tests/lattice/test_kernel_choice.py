@@ -63,8 +63,14 @@ def test_a_full_gpu_says_nothing_about_triton(monkeypatch, caplog):
     assert "C compiler" in kernels.triton_problem()
 
 
-def test_other_devices_take_the_reference():
-    assert kernels.resolve_backend("auto", torch.device("mps"), torch.float32) == "torch"
+def test_other_devices_take_the_reference_and_are_told_once(caplog):
+    kernels._tell_of_plain_operations.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert kernels.resolve_backend("auto", torch.device("mps"), torch.float32) == "torch"
+    assert [record.message for record in caplog.records] == [
+        "There are no lattice kernels for mps, it runs plain PyTorch operations"
+    ]
 
 
 def test_unknown_backends_are_refused():

@@ -10,20 +10,22 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 HERE = Path(__file__).parent
-SUITE = [sys.executable, "-m", "pytest", str(HERE / "triton_suite.py"), "-q", "-x"]
-SUITE += ["-p", "no:cacheprovider", "--no-xvfb"]
+SUITE = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "triton_poison"]
+SUITE += ["-p", "no:cacheprovider", "--no-xvfb", *map(str, (HERE / "triton").glob("suite_*.py"))]
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'napari-deepcrf[gpu]'")
 
 
 def run(command: list[str], **variables: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(HERE / "triton")
     result = subprocess.run(
         command, env=environment | variables, capture_output=True, text=True, check=False
     )
@@ -47,12 +49,22 @@ def test_kernels_in_the_interpreter():
 
 
 def test_kernels_compile_for_ampere_and_hopper(tmp_path):
-    run([sys.executable, str(HERE / "triton_compile.py")], TRITON_CACHE_DIR=str(tmp_path))
+    script = str(HERE / "triton" / "compile_kernels.py")
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(
+                lambda capability: run(
+                    [sys.executable, script, capability], TRITON_CACHE_DIR=str(tmp_path)
+                ),
+                ("80", "90"),
+            )
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_kernels_on_the_gpu():
-    run(SUITE, CUBLAS_WORKSPACE_CONFIG=":4096:8")
+    contract = str(HERE / "test_contract.py")
+    run([*SUITE, contract], LATTICE_TESTS_DEVICE="cuda", CUBLAS_WORKSPACE_CONFIG=":4096:8")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -60,5 +72,5 @@ def test_kernels_under_compute_sanitizer():
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         pytest.skip("compute-sanitizer is not installed")
-    selected = ["-k", "consistent or operators or mean_field"]
+    selected = ["-k", "consistent or operators or mean_field or batch or split"]
     run([tool, "--error-exitcode", "9", *SUITE, *selected], PYTORCH_NO_CUDA_MEMORY_CACHING="1")

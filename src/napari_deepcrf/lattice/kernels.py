@@ -60,7 +60,7 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
     ``"auto"`` takes Numba for float32 on a CPU and Triton for float32 on a CUDA device where they
     work, and the plain PyTorch reference everywhere else. Triton missing on a machine with a CUDA
-    device is worth a warning in the log, once.
+    device is worth a warning in the log, once, and so is a device without kernels.
     """
     import torch
 
@@ -74,6 +74,8 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
             return "numba"
         if device.type == "cuda" and not triton_problem():
             return "triton"
+        if device.type not in ("cpu", "cuda"):
+            _tell_of_plain_operations(device.type)
     return "torch"
 
 
@@ -109,6 +111,13 @@ def _try_triton() -> str:
         logging.getLogger(__name__).warning(problem)
         return problem
     return ""
+
+
+@cache
+def _tell_of_plain_operations(device: str) -> None:
+    logging.getLogger(__name__).warning(
+        "There are no lattice kernels for %s, it runs plain PyTorch operations", device
+    )
 
 
 @cache

@@ -10,6 +10,8 @@ from torch import Tensor
 from napari_deepcrf.lattice.lattice import Lattice
 from napari_deepcrf.lattice.triton_embed import Numbering, embed, numbering
 
+ENTRY_LIMIT = 2**31
+"""Entries are numbered in 32 bits."""
 PIECE = 128
 """Entries that one program of the splat sums; longer runs are cut into several pieces."""
 
@@ -22,6 +24,7 @@ class TritonLattice(Lattice):
     A vertex without entries has one empty piece, so that its row of the splat is written too.
     """
 
+    vertex: Tensor
     row_start: Tensor
     entry: Tensor
     splat_point: Tensor
@@ -41,10 +44,14 @@ class TritonLattice(Lattice):
         return [a for number in range(self.passes) for a in axes[:: -1 if number % 2 else 1]]
 
 
-def build(features: Tensor, *, ring: bool, passes: int) -> TritonLattice:
+def build(features: Tensor, *, ring: bool, passes: int, images: int) -> TritonLattice:
     """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
+    num_points, dim = features.shape
+    if num_points * (dim + 1) >= ENTRY_LIMIT:
+        most = ENTRY_LIMIT // (dim + 1)
+        raise ValueError(f"features: expected fewer than {most} points, got {num_points}")
     lowest, highest = torch.stack(torch.aminmax(features, dim=0)).tolist()
-    cells = numbering(lowest, highest, passes)
+    cells = numbering(lowest, highest, passes, images=images)
     keys, weight, rank = embed(features, cells, passes)
     ordered, entry = torch.sort(keys.flatten(), stable=True)
     occupied, number = torch.unique_consecutive(ordered, return_inverse=True)

@@ -21,14 +21,21 @@ ROWS = 64
 
 @dataclass(frozen=True)
 class Numbering:
-    """How the cells m_0..m_{d-1} and the remainder k of a vertex make its key.
+    """How the cells m_0..m_{d-1} and the remainder k of a vertex of an image make its key.
 
-    The key is k + offset + Σ stride_i m_i, a mixed-radix number below ``size``.
+    The key is image * image_stride + k + offset + Σ stride_i m_i, a mixed-radix number below
+    ``size``. The strides leave room around the cells, so that steps from one vertex to another
+    never lead from image to image.
     """
 
     stride: tuple[int, ...]
     offset: int
-    size: int
+    image_stride: int
+    images: int
+
+    @property
+    def size(self) -> int:
+        return self.images * self.image_stride
 
     @property
     def dtype(self) -> torch.dtype:
@@ -36,8 +43,8 @@ class Numbering:
         return torch.int32 if self.size < 2**31 else torch.int64
 
 
-def numbering(lowest: list[float], highest: list[float], passes: int) -> Numbering:
-    """Number the cells that features within the given bounds (d,) can reach.
+def numbering(lowest: list[float], highest: list[float], passes: int, *, images: int) -> Numbering:
+    """Number the cells that features within the given bounds (d,) can reach in every image.
 
     Raises
     ------
@@ -59,21 +66,26 @@ def numbering(lowest: list[float], highest: list[float], passes: int) -> Numberi
         stride.append(size)
         offset -= first * size
         size *= last - first
-        if size >= KEY_LIMIT:
+        if size * images >= KEY_LIMIT:
             raise ValueError(_too_small("too many cells"))
-    return Numbering(tuple(stride), offset, size)
+    return Numbering(tuple(stride), offset, size, images)
 
 
 def embed(features: Tensor, cells: Numbering, passes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (N, d) -> keys (N, d+1), weights (N, d+1) float32, ranks (N, d+1) int8."""
+    """Features (N, d) -> keys (N, d+1), weights (N, d+1) float32, ranks (N, d+1) int8.
+
+    The N points are those of ``cells.images`` images, of N / images points each.
+    """
     num_points, d = features.shape
     keys = features.new_empty(num_points, d + 1, dtype=cells.dtype)
     weight = features.new_empty(num_points, d + 1)
     rank = features.new_empty(num_points, d + 1, dtype=torch.int8)
     scale = features.new_tensor(_scales(d, passes))
-    stride = torch.tensor([*cells.stride, cells.offset], device=features.device)
+    numbers = [*cells.stride, cells.offset, cells.image_stride]
+    stride = torch.tensor(numbers, device=features.device)
     embed_kernel[(triton.cdiv(num_points, ROWS),)](
-        features.contiguous(), scale, stride, keys, weight, rank, num_points,
+        features, scale, stride, keys, weight, rank, num_points, num_points // cells.images,
+        *features.stride(),
         D=d, ROWS=ROWS, COLUMNS=triton.next_power_of_2(d + 1),
     )  # fmt: skip
     return keys, weight, rank

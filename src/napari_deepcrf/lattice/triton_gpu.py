@@ -23,17 +23,20 @@ from napari_deepcrf.lattice.triton_mean_field import mean_field
 __all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat", "try_out"]
 
 
-def build(features: Tensor, *, ring: bool, passes: int) -> Lattice:
-    """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
-    features = check(features, "features")
+def build(features: Tensor, *, ring: bool, passes: int, images: int) -> Lattice:
+    """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``.
+
+    With several images, points are image after image and vertices of two images never meet.
+    """
+    features = checked(features, "features")
     with on_device_of(features):
-        return triton_build.build(features, ring=ring, passes=passes)
+        return triton_build.build(features, ring=ring, passes=passes, images=images)
 
 
 def splat(lattice: Lattice, values: Tensor) -> Tensor:
     """(N, C) -> (M, C), a segmented sum in a fixed order."""
     own = owned(lattice)
-    values = check(values, "values")
+    values = rows(values, "values")
     z = values.new_empty(own.num_vertices, values.shape[1])
     partial = values.new_empty(own.piece_vertex.shape[0], values.shape[1])
     with on_device_of(values):
@@ -43,7 +46,7 @@ def splat(lattice: Lattice, values: Tensor) -> Tensor:
 
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     """(M, C) -> (M, C), along axes 0..d; each further pass the other way round."""
-    z = check(z, "z")
+    z = rows(z, "z")
     order = owned(lattice).blur_order()
     buffers = torch.empty_like(z), torch.empty_like(z)
     with on_device_of(z):
@@ -56,7 +59,7 @@ def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
 
 def slice(lattice: Lattice, z: Tensor) -> Tensor:  # noqa: A001 - the field's name
     """(M, C) -> (N, C), barycentric interpolation of the vertices' values."""
-    z = check(z, "z")
+    z = rows(z, "z")
     out = z.new_empty(lattice.num_points, z.shape[1])
     strides = (lattice.dim + 1, 1)
     with on_device_of(z):
@@ -66,13 +69,13 @@ def slice(lattice: Lattice, z: Tensor) -> Tensor:  # noqa: A001 - the field's na
 
 def gather_dot(lattice: Lattice, values: Tensor, z: Tensor) -> Tensor:
     """(N, C), (M, C) -> (N, d+1): the inner products x_i · z_v(i,k)."""
-    values, z = check(values, "values"), check(z, "z")
+    values, z = rows(values, "values"), rows(z, "z")
     out = torch.empty_like(lattice.weight)
-    rows, columns = triton_launch.tile(values.shape[1])
+    height, width = triton_launch.tile(values.shape[1])
     with on_device_of(values):
-        gather_dot_kernel[(triton.cdiv(out.shape[0], rows),)](
+        gather_dot_kernel[(triton.cdiv(out.shape[0], height),)](
             values, z, lattice.vertex, out, out.shape[0], z.shape[0],
-            CORNERS=out.shape[1], CHANNELS=values.shape[1], ROWS=rows, COLUMNS=columns,
+            CORNERS=out.shape[1], CHANNELS=values.shape[1], ROWS=height, COLUMNS=width,
         )  # fmt: skip
     return out
 
@@ -80,20 +83,25 @@ def gather_dot(lattice: Lattice, values: Tensor, z: Tensor) -> Tensor:
 def try_out() -> None:
     """Build a lattice of one point, which raises RuntimeError where Triton cannot compile."""
     try:
-        build(torch.zeros(1, 1, device=_device()), ring=False, passes=1)
+        build(torch.zeros(1, 1, device=_device()), ring=False, passes=1, images=1)
     # No CUDA driver to link to, no Python headers, an assembler that does not know the GPU.
     except (AssertionError, OSError, subprocess.SubprocessError, TritonError) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def check(tensor: Tensor, name: str) -> Tensor:
-    """The tensor without gradients, contiguous, if the kernels can read it."""
+def rows(tensor: Tensor, name: str) -> Tensor:
+    """A ``checked`` tensor whose rows are contiguous."""
+    return checked(tensor, name).contiguous()
+
+
+def checked(tensor: Tensor, name: str) -> Tensor:
+    """The tensor without gradients, if the kernels can read it."""
     if tensor.dtype != torch.float32 or tensor.device.type != _device():
         raise TypeError(
             f"{name}: the Triton kernels expect float32 on {_device()}, "
             f"got {tensor.dtype} on {tensor.device}"
         )
-    return tensor.detach().contiguous()
+    return tensor.detach()
 
 
 def _device() -> str:

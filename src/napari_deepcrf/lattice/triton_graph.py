@@ -6,9 +6,12 @@ The latest graph of every device is kept with its buffers until ``release_graphs
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,9 +21,12 @@ from napari_deepcrf.lattice.triton_build import TritonLattice
 from napari_deepcrf.lattice.triton_join import JoinedLattices, join
 from napari_deepcrf.lattice.triton_updates import Potentials, run_forward
 
+LARGEST = 2**25
+"""Marginals N C of the largest mean field that is captured: the kernels of larger ones take
+longer than their launches, and their buffers would take gigabytes from other programs."""
+
+_logger = logging.getLogger(__name__)
 _lock = threading.Lock()
-_latest: dict[torch.device, MeanFieldGraph] = {}
-_last_sizes: dict[torch.device, object] = {}
 
 
 class MeanFieldGraph:
@@ -42,8 +48,14 @@ class MeanFieldGraph:
         # Compiles the kernels for these buffers, which must not happen during the capture.
         self._launch()
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads, such as a viewer's, may allocate meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # On a stream of this device: by default all captures run on that of the first device.
+        stream = torch.cuda.Stream(numbers.scores.device)  # type: ignore[no-untyped-call]
+        # A capture that fails leaves its stream current; the outer context puts ours back. Other
+        # threads, such as a viewer's, may allocate meanwhile.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+        ):
             self._marginals = self._launch()
         self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
@@ -72,6 +84,10 @@ class MeanFieldGraph:
         self._done.record()
         return result
 
+    def finish(self) -> None:
+        """Wait for the last replay, whichever stream it ran on."""
+        self._done.synchronize()
+
     def _load(self, lattices: Sequence[TritonLattice], joined: JoinedLattices) -> None:
         self._buffers.load_lattices(joined)
         self._loaded = [weakref.ref(lattice) for lattice in lattices]
@@ -88,6 +104,24 @@ class MeanFieldGraph:
         return marginals
 
 
+@dataclass
+class _Slot:
+    """A device's graph and what decides about its next one."""
+
+    graph: MeanFieldGraph | None = None
+    last_sizes: object = None
+    refused_sizes: object = None
+    """Sizes whose capture failed."""
+
+    def drop_graph(self) -> None:
+        if self.graph is not None:
+            self.graph.finish()
+        self.graph = None
+
+
+_slots: defaultdict[torch.device, _Slot] = defaultdict(_Slot)
+
+
 def replay(
     lattices: Sequence[TritonLattice], numbers: Potentials, iterations: int, *, keep_all: bool
 ) -> Tensor:
@@ -96,37 +130,39 @@ def replay(
     The first mean field of new sizes runs without a graph: a folder of images of all sizes would
     otherwise pay for a capture with each.
     """
-    device = numbers.scores.device
     # Buffers made in inference mode could not be written to outside of it later on.
     with _lock, torch.inference_mode(False), torch.no_grad():
-        graph = _latest.get(device)
-        result = (
-            None
-            if graph is None
-            else graph.replay(lattices, numbers, iterations, keep_all=keep_all)
-        )
-        if result is not None:
-            return result
+        slot = _slots[numbers.scores.device]
+        if slot.graph is not None:
+            result = slot.graph.replay(lattices, numbers, iterations, keep_all=keep_all)
+            if result is not None:
+                return result
         joined = join(lattices)
         sizes = (fixed_sizes(joined, numbers), iterations, keep_all)
-        if _last_sizes.get(device) == sizes:
-            # The old graph's memory first.
-            graph = None
-            _latest.pop(device, None)
-            graph = MeanFieldGraph(lattices, joined, numbers, iterations, keep_all=keep_all)
-            _latest[device] = graph
-            result = graph.replay(lattices, numbers, iterations, keep_all=keep_all)
-            assert result is not None
-            return result
-        _last_sizes[device] = sizes
+        again = sizes == slot.last_sizes and sizes != slot.refused_sizes
+        slot.last_sizes = sizes
+        if again and numbers.scores.numel() <= LARGEST:
+            slot.drop_graph()  # its memory first
+            try:
+                graph = MeanFieldGraph(lattices, joined, numbers, iterations, keep_all=keep_all)
+            except RuntimeError as error:
+                slot.refused_sizes = sizes
+                reason = str(error).partition("\n")[0]
+                _logger.warning("No CUDA graph, the mean field runs kernel by kernel: %s", reason)
+            else:
+                slot.graph = graph
+                result = graph.replay(lattices, numbers, iterations, keep_all=keep_all)
+                assert result is not None
+                return result
     return run_forward(joined, numbers, iterations, keep_marginals=keep_all, keep_blurred=False)[0]
 
 
 def release_graphs() -> None:
     """Forget the graphs, so that their memory goes back to PyTorch's allocator."""
     with _lock:
-        _latest.clear()
-        _last_sizes.clear()
+        for slot in _slots.values():
+            slot.drop_graph()
+        _slots.clear()
 
 
 def _is(one: object, other: object) -> bool:

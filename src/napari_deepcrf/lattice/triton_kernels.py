@@ -13,28 +13,40 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+UNSPECIALISED = [
+    *("num_points", "num_vertices", "image_points"),
+    *("features", "neighbours", "vertex", "point", "row_start", "piece_row", "piece_vertex"),
+    *("split_vertex", "weight", "slice_weight", "splat_weight", "self_weight"),
+]
+"""Arguments that never make another variant of a kernel, which takes a second to compile: sizes,
+for every move of a slider has other ones, and arrays that are not read 16 bytes at a time."""
 
-@triton.jit
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def embed_kernel(
-    features, scale, stride, keys, weight, ranks, num_points,
+    features, scale, stride, keys, weight, ranks, num_points, image_points,
+    point_stride, axis_stride,
     D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Embed ROWS points; ``stride`` holds the d strides and, last, the offset.
+    """Embed ROWS points; ``stride`` holds the d strides, the offset and the image's stride.
 
     A tile holds points by coordinates; what a sequential code would sort is found by comparing
     every pair of coordinates. ``embedding`` is the readable definition.
     """
     order: tl.constexpr = D + 1
-    point = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    index = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    point = index.to(tl.int64)
     valid = point < num_points
     axis = tl.arange(0, COLUMNS)[None, :]
     real = axis < order
 
     residual = tl.zeros((ROWS, COLUMNS), tl.float32)
+    at = features + point * point_stride
     for j in tl.static_range(D):
-        scaled = tl.load(features + point * D + j, mask=valid, other=0.0) * tl.load(scale + j)
+        scaled = tl.load(at, mask=valid, other=0.0) * tl.load(scale + j)
         share = tl.where(axis <= j, 1.0, tl.where(axis == j + 1, -1.0 - j, 0.0))
         residual += scaled[:, None] * share
+        at += axis_stride
     nearest = tl.floor(residual / order + 0.5)
     residual -= nearest * order
     cell = nearest.to(tl.int32)
@@ -52,6 +64,7 @@ def embed_kernel(
 
     steps = tl.load(stride + axis, mask=axis < D, other=0)
     key = tl.sum(cell.to(tl.int64) * steps, 1) + tl.load(stride + D)
+    key += (index // image_points).to(tl.int64) * tl.load(stride + D + 1)
     for k in tl.static_range(order):
         # Between neighbouring ranks r-1 and r lies the weight of remainder d+1-r.
         upper = tl.sum(tl.where(real & (rank == D - k), residual, 0.0), 1)
@@ -66,7 +79,7 @@ def embed_kernel(
     tl.store(ranks + point[:, None] * order + axis, rank, mask=valid[:, None] & real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def splat_kernel(
     values, point, weight, row_start, piece_row, piece_vertex, z, partial, num_points,
     CHANNELS: tl.constexpr, PIECE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -99,7 +112,7 @@ def splat_kernel(
             tl.store(partial + piece.to(tl.int64) * CHANNELS + column, row, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def combine_kernel(
     partial, piece_row, split_vertex, z,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -131,7 +144,7 @@ def rows_at(z, row, known, column, inside, CHANNELS: tl.constexpr):
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def blur_kernel(
     z, neighbours, out, num_vertices, tap,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -169,7 +182,7 @@ def interpolate(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def slice_kernel(
     z, vertex, weight, out, num_points, num_vertices, point_stride, corner_stride,
     CORNERS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -190,7 +203,7 @@ def slice_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def gather_dot_kernel(
     values, z, vertex, out, num_points, num_vertices,
     CORNERS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,

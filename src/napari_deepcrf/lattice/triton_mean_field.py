@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.lattice import Lattice
-from napari_deepcrf.lattice.triton_build import owned
+from napari_deepcrf.lattice.triton_build import ENTRY_LIMIT, owned
 from napari_deepcrf.lattice.triton_join import JoinedLattices, join
 from napari_deepcrf.lattice.triton_launch import on_device_of
 from napari_deepcrf.lattice.triton_updates import Gradients, Potentials, pad_labels, run_forward
@@ -40,7 +40,7 @@ def mean_field(
     self_weight: Tensor | None = None,
     keep_all: bool = True,
 ) -> Tensor:
-    """Run the updates of one image.
+    """Run the updates of an image, or of a batch whose images have lattices of their own.
 
     Without gradients on a CUDA device, all launches run from one CUDA graph (``cuda_graph``).
 
@@ -70,13 +70,16 @@ def mean_field(
     Raises
     ------
     NotImplementedError
-        For grids, and for a full µ of more than ``MOST_MIXED`` labels.
+        For grids, for a full µ of more than ``MOST_MIXED`` labels, and where all lattices
+        together have too many entries to number in 32 bits.
     """
     if grids or not kernels:
         raise NotImplementedError("mean fields with other kernels than lattices")
     if compatibility is not None and compatibility.ndim == 2 and len(compatibility) > MOST_MIXED:
         raise NotImplementedError(f"a full compatibility of more than {MOST_MIXED} labels")
     lattices = [owned(lattice) for lattice, _, _ in kernels]
+    if sum(lattice.entry.numel() for lattice in lattices) >= ENTRY_LIMIT:
+        raise NotImplementedError(f"{ENTRY_LIMIT} or more entries of all kernels together")
     splat_weight = torch.cat([weight.T for _, weight, _ in kernels])
     slice_weight = torch.cat([weight.T for _, _, weight in kernels])
     inputs = (scores, splat_weight, slice_weight, compatibility, self_weight)

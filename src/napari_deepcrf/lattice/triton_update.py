@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from napari_deepcrf.lattice.triton_kernels import interpolate, rows_at
+from napari_deepcrf.lattice.triton_kernels import UNSPECIALISED, interpolate, rows_at
 
 
 @triton.jit
@@ -23,7 +23,7 @@ def table_of(compatibility, column, inside, CHANNELS: tl.constexpr):
     return tl.load(compatibility + at, mask=inside[:, None] & inside[None, :], other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def update_kernel(
     scores, z, vertex, slice_weight, previous, self_weight, compatibility, marginals,
     num_points, num_vertices,
@@ -57,7 +57,7 @@ def update_kernel(
     tl.store(marginals + here, share / tl.sum(share, 1)[:, None], mask=within)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def backward_kernel(
     marginals, upstream, grad_message, z, z_reverse, vertex, splat_weight, self_weight,
     compatibility, grad_scores, grad_logits, grad_splat, grad_slice, grad_self,

@@ -132,7 +132,8 @@ class _Blurring:
         self._joined = joined
         options: dict[str, Any] = {"dtype": torch.float32, "device": joined.vertex.device}
         self._partial = torch.empty(joined.piece_vertex.shape[0], channels, **options)
-        self._buffers = torch.empty(2, joined.neighbours.shape[1], channels, **options)
+        rows = joined.neighbours.shape[1]
+        self._buffers = [torch.empty(rows, channels, **options) for _ in range(2)]
 
     def splat_and_blur(self, weight: Tensor, values: Tensor, out: Tensor, *, reverse: bool) -> None:
         """Splat values (N, C) with weight (E,) and blur into out (M, C)."""
