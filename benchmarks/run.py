@@ -19,15 +19,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from display import NO_DISPLAY, with_display
+
 HERE = Path(__file__).parent
 TITLES = {
     "cpu": "The dense CRF on the CPU, beside pydensecrf",
     "gpu": "The dense CRF on a GPU",
     "training": "Training steps",
+    "widget": "The dock: clicks and sliders",
     "startup": "Starting, and memory",
     "guard": "Guarded ratios",
 }
 WITHOUT_QUICK = {"gpu", "guard"}
+WINDOWS = {"widget"}
 
 
 def main() -> int:
@@ -61,8 +65,11 @@ def run(name: str, out: Path, *, quick: bool) -> tuple[int, str]:
         (out / name).with_suffix(kind).unlink(missing_ok=True)
     options = ["--quick"] if quick and name not in WITHOUT_QUICK else []
     command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(out), *options]
+    shown = with_display(command) if name in WINDOWS else command
+    if shown is None:
+        return 2, NO_DISPLAY
     print(f"== {TITLES[name]}", flush=True)
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(shown, stderr=subprocess.PIPE, text=True, check=False)
     lines = done.stderr.strip().splitlines()
     return done.returncode, lines[-1] if lines else ""
 

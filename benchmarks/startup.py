@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from display import NO_DISPLAY, with_display
 from report import publish
 
 HEAVY = ("torch", "qtpy", "napari", "numba", "skimage")
@@ -58,7 +57,7 @@ def main() -> int:
         Row("resident after import torch", torch["mb"], "MB", ""),
         Row("peak while segmenting 500×375 with voc-compact", memory["peak_mb"], "MB", ""),
     ]
-    reason = no_window()
+    reason = NO_DISPLAY if with_display([]) is None else None
     if reason is None:
         dock = medians("dock", repeats)
         beyond = dock["ready_s"] - torch["s"]
@@ -152,8 +151,8 @@ MEASURES: dict[str, Callable[[], dict[str, float]]] = {
 def medians(what: str, repeats: int) -> dict[str, float]:
     """Of every figure, over so many processes after one that is not counted."""
     command = [sys.executable, __file__, "--measure", what]
-    if what == "dock" and not has_display():
-        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", *command]
+    if what == "dock":
+        command = with_display(command) or command
     runs = []
     for _ in range(repeats + 1):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -161,18 +160,6 @@ def medians(what: str, repeats: int) -> dict[str, float]:
             raise SystemExit(done.stderr.strip().splitlines()[-1] if done.stderr else "no figure")
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     return {key: statistics.median(run[key] for run in runs[1:]) for key in runs[0]}
-
-
-def no_window() -> str | None:
-    """Why the dock cannot be opened here, if so."""
-    if has_display() or shutil.which("xvfb-run"):
-        return None
-    return "there is no display and no xvfb-run"
-
-
-def has_display() -> bool:
-    displays = ("DISPLAY", "WAYLAND_DISPLAY")
-    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in displays)
 
 
 def resident_mb() -> float:
