@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_deepcrf.plugin import annotating, demo
 
-PANELS = ("crf", "annotate", "train", "tools")
+PANELS = ("crf", "annotate", "train", "tools", "batch")
 
 
 def main(folder: Path) -> None:
@@ -25,6 +25,7 @@ def main(folder: Path) -> None:
     demo.wait_for_result(dock)
     paint(dock)
     fill_curves(dock.train_panel)
+    dock.batch_panel.set_folders("/home/me/photos", "/home/me/photos/labels")
     dock.tools_panel.minimum.setValue(50)
     dock.tools_panel.objects.click()
     wait(lambda: dock.tools_panel.table.rowCount() > 0)
@@ -67,6 +68,9 @@ def fill_curves(panel: Any) -> None:
         panel.add_loss(step, 0.12 * np.exp(-step / 8) + 0.02 * rng.random())
         panel.add_iou("joint", step, 0.86 - 0.07 * np.exp(-step / 3))
     panel.progress.setText("joint stage, step 10 of 10, loss 0.041, 0:00 min left in this stage")
+    panel.measured_on.setText("Training on 1 image; the IoU is that of the painted pixels")
+    panel.show_changed(0.062, "chelsea")
+    panel.show_view("after")
     panel.show_verdict(
         "The trained model is in use on trial. Keep it, or revert to the one before?"
     )

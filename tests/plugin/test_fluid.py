@@ -5,26 +5,33 @@ from __future__ import annotations
 import gc
 import os
 import random
+import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
 
-LIMIT_S = 0.2
+from napari_deepcrf.training import config
+
+LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
 
 
 class Heartbeat:
-    """Longest time between two ticks of a timer in the GUI thread.
+    """Longest gap between two ticks of a timer in the GUI thread, the machine's load left out.
 
-    ``worst`` counts what the clock says, ``own`` only the thread's own work, whatever else the
-    machine does.
+    A gap comes from work of the GUI thread, from another thread that keeps the interpreter lock, or
+    from other programs: then some thread of ours is ready to run and has no processor, which Linux
+    counts. What our Python threads waited in that way is no fault of theirs and is taken off.
     """
 
     def __enter__(self):
-        self.worst = self.own = 0.0
-        self._last, self._last_own = time.monotonic(), time.thread_time()
+        self.worst = 0.0
+        self._last, self._waited = time.monotonic(), waiting_times()
         self._timer = QTimer()
         self._timer.setInterval(10)
         self._timer.timeout.connect(self._tick)
@@ -32,19 +39,55 @@ class Heartbeat:
         return self
 
     def _tick(self):
-        now, own = time.monotonic(), time.thread_time()
-        self.worst, self._last = max(self.worst, now - self._last), now
-        self.own, self._last_own = max(self.own, own - self._last_own), own
+        now, waited = time.monotonic(), waiting_times()
+        unfed = max(waited[t] - self._waited.get(t, 0.0) for t in waited)
+        self.worst = max(self.worst, now - self._last - unfed)
+        self._last, self._waited = now, waited
 
     def __exit__(self, *_):
         self._timer.stop()
 
 
-def test_the_heartbeat_goes_on(open_app, settle):
+def waiting_times():
+    """Seconds that each of our Python threads was ready to run and did not; zeros elsewhere."""
+    times = {0: 0.0}
+    for thread in threading.enumerate():
+        try:
+            line = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
+        except OSError:
+            continue
+        times[thread.native_id] = int(line.split()[1]) / 1e9
+    return times
+
+
+def test_the_heartbeat_notices_work_in_the_window_and_a_kept_lock(qtbot, settle):
+    with Heartbeat() as calm:
+        settle(0.2)
+    assert calm.worst < LIMIT_S
+    with Heartbeat() as beat:
+        QTimer.singleShot(20, lambda: time.sleep(1.5 * LIMIT_S))
+        settle(0.6)
+    assert beat.worst > LIMIT_S
+    numbers = np.random.default_rng(0).random(600_000).tolist()
+    with Heartbeat() as beat:
+        thread = threading.Thread(target=lambda: [sorted(numbers) for _ in range(2)])
+        thread.start()
+        settle(0.5)
+        thread.join()
+    assert beat.worst > LIMIT_S
+
+
+@pytest.fixture
+def app(open_app, settle):
+    """A window that is shown, warm: windows, shaders and kernels are made once."""
     app = open_app(data.chelsea(), show=True)
-    app.segment()  # windows, shaders and kernels are made once
+    app.segment()
     app.viewer.layers["photo"].data = data.chelsea()[::-1].copy()
     settle(0.3)
+    return app
+
+
+def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
     with Heartbeat() as beat:
         app.segment()
         slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
@@ -53,10 +96,36 @@ def test_the_heartbeat_goes_on(open_app, settle):
             settle(0.02)
         app.idle()
         app.after(lambda: app.dock.crf_panel.iterations.setValue(4))
-    # more work than processors stretches every time on the clock by as much
-    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert beat.own < LIMIT_S / 2
-    assert beat.worst < LIMIT_S * crowding
+    assert beat.worst < LIMIT_S
+
+
+def test_loading_and_training_leave_the_window_fluid(app, wait_until, monkeypatch, tmp_path):
+    from napari_deepcrf.plugin import annotating
+
+    monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path)
+    recipe = config.named_config("scribbles")
+    short = replace(
+        recipe,
+        unary=replace(recipe.unary, iterations=6),
+        joint=replace(recipe.joint, iterations=2),
+    )
+    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+    app.dock.annotate()
+    layer = app.dock.annotating.layer
+    layer.data[10:20, 10:200] = 1
+    layer.data[120:130, 200:300] = 2
+    app.idle()
+    dock = app.dock
+    old = dock.session.model
+    with Heartbeat() as beat:
+        dock.load_model("voc-compact")
+        wait_until(lambda: dock.session.model is not old)
+        dock.session.choose_model("tiny", old)
+        app.idle()
+        dock.train()
+        wait_until(lambda: dock.learning.on_trial, timeout=240)
+        app.idle()
+    assert beat.worst < LIMIT_S
 
 
 def callbacks(viewer):
@@ -74,6 +143,8 @@ def callbacks(viewer):
 def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer, wait_until):
     app = open_app(photo)
     app.segment()
+    app.dock.annotate()
+    app.dock.crf_panel.sliders["theta_alpha"][0].slider.setValue(400)  # timers run
     app.viewer.window.remove_dock_widget(app.dock)
     app.dock.deleteLater()
     app.dock = None
@@ -87,6 +158,17 @@ def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer
     assert QThreadPool.globalInstance().activeThreadCount() == 0
     ours = [w for w in QApplication.allWidgets() if type(w).__module__.startswith("napari_deep")]
     assert ours == []
+    assert [
+        timer for timer in gc.get_objects() if isinstance(timer, QTimer) and is_ours(timer)
+    ] == []
+
+
+def is_ours(timer):
+    """Whether a timer lives and belongs to an object of the plugin."""
+    try:
+        return type(timer.parent()).__module__.startswith("napari_deepcrf")
+    except RuntimeError:  # deleted with its parent
+        return False
 
 
 class Monkey:
@@ -144,7 +226,7 @@ class Monkey:
         self.painted = self.scribbles.data.copy()
 
     def tab(self):
-        self.app.dock.tabs.setCurrentIndex(self.random.randrange(4))
+        self.app.dock.tabs.setCurrentIndex(self.random.randrange(5))
 
     def drop(self):
         ours = [x for x in self.app.viewer.layers if x in self.app.dock.result_layers]

@@ -58,6 +58,22 @@ def test_a_burst_of_slider_moves_gives_one_result_the_last(open_app, photo, sett
     np.testing.assert_array_equal(app.layer("history").data, results[-1].history)
 
 
+def test_moves_at_once_give_one_job(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    results, jobs_begun = [], []
+    app.dock.session.result_changed.connect(results.append)
+    app.dock.runner.started.connect(lambda job: jobs_begun.append(job.kind))
+    slider = app.dock.crf_panel.sliders["theta_beta"][0].slider
+    for position in range(300, 700, 20):
+        slider.setValue(position)
+    app.idle()
+    assert jobs_begun.count("refine") == 1
+    (result,) = results
+    wanted = app.dock.crf_panel.sliders["theta_beta"][0].value()
+    assert result.identity.settings.parameters.theta_beta == wanted
+
+
 def test_more_updates_lengthen_the_slider_and_keep_its_end(open_app, photo):
     app = open_app(photo)
     app.segment()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QShortcut
 
 from napari_deepcrf.plugin import annotating
@@ -128,6 +129,67 @@ def test_train_keep_and_revert(app, wait_until):
     assert session.model is old
     assert panel.verdict.isHidden()
     assert session.fresh
+
+
+def test_old_and_new_model_are_compared(app, wait_until):
+    two_strokes(app)
+    app.segment()
+    history, panel = app.layer("history"), app.dock.train_panel
+    app.dock.train()
+    wait_until(lambda: app.dock.learning.on_trial)
+    app.idle()
+    layers = {view: app.viewer.layers[f"photo [{view}]"] for view in panel.views}
+    before, after, changed = (layers[view].data for view in ("before", "after", "changed"))
+    np.testing.assert_array_equal(changed, before != after)
+    assert f"{100 * changed.mean():.1f} %" in panel.changed.text()
+    np.testing.assert_array_equal(after, app.dock.session.result.labels)
+    assert [layer.visible for layer in layers.values()] == [False, True, False]
+    assert not history.visible
+    panel.views["before"].click()
+    assert [layer.visible for layer in layers.values()] == [True, False, False]
+    assert panel.views["before"].isChecked()
+    assert not panel.views["after"].isChecked()
+    panel.keep.click()
+    app.idle()
+    assert not any(layer in app.viewer.layers for layer in layers.values())
+    assert history.visible
+    assert panel.changed.isHidden()
+
+
+def test_pairs_of_layers_are_offered_and_ticked(app, photo):
+    panel = app.dock.train_panel
+    other = app.viewer.add_image(photo[::-1].copy(), name="other")
+    mine = app.viewer.add_labels(np.ones(photo.shape[:2], np.uint8), name="mine")
+    app.viewer.add_labels(np.ones((5, 5), np.uint8), name="of nothing here")
+    items = [panel.pairs.item(k) for k in range(panel.pairs.count())]
+    assert [item.text() for item in items] == ["photo ← photo [scribbles]", "other ← mine"]
+    two_strokes(app)
+    assert [pair.image.name for pair in app.dock.annotating.pairs()] == ["photo"]
+    items[1].setCheckState(Qt.CheckState.Checked)
+    pairs = app.dock.annotating.pairs()
+    assert [pair.image.name for pair in pairs] == ["photo", "other"]
+    np.testing.assert_array_equal(pairs[1].annotation, mine.data)
+    app.viewer.layers.remove(other)
+    assert [pair.image.name for pair in app.dock.annotating.pairs()] == ["photo"]
+
+
+@pytest.mark.parametrize("event", ["remove", "new data"])
+def test_the_image_may_go_while_training(app, photo, wait_until, event):
+    two_strokes(app)
+    app.dock.train()
+    wait_until(lambda: app.dock.train_panel.steps())
+    if event == "remove":
+        app.viewer.layers.remove("photo")
+    else:
+        app.viewer.layers["photo"].data = photo[::-1].copy()
+    wait_until(lambda: app.dock.learning.on_trial)
+    app.idle()
+    assert "[before]" not in " ".join(layer.name for layer in app.viewer.layers) or (
+        app.dock.session.fresh
+    )
+    app.dock.train_panel.revert.click()
+    app.idle()
+    assert not app.dock.learning.on_trial
 
 
 @pytest.mark.parametrize("stage", ["unary", "joint"])

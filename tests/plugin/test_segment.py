@@ -1,3 +1,5 @@
+import dask
+import dask.array
 import numpy as np
 import pytest
 from skimage.measure import block_reduce
@@ -88,6 +90,46 @@ def test_a_stack_is_segmented_at_the_plane_shown(open_app, photo):
     assert app.dock.session.fresh
     app.viewer.dims.set_current_step(app.viewer.dims.ndim - 3, 1)
     assert not app.dock.session.fresh
+
+
+def test_lazy_stacks_are_read_plane_by_plane(open_app, photo):
+    read = []
+
+    def plane(index):
+        read.append(index)
+        return photo[..., index % 3][None]
+
+    blocks = [
+        dask.array.from_delayed(dask.delayed(plane)(index), (1, *photo.shape[:2]), photo.dtype)
+        for index in range(40)
+    ]
+    app = open_app(dask.array.concatenate(blocks), rgb=False, contrast_limits=(0, 255))
+    app.viewer.dims.set_current_step(0, 32)
+    result = app.segment()
+    expected = Predictor(app.dock.session.model, device="cpu").segment(photo[..., 2]).labels
+    np.testing.assert_array_equal(result.labels, expected)
+    assert len(set(read)) < 10
+
+
+def test_channels_are_one_image(open_app, photo):
+    rng = np.random.default_rng(0)
+    channels = rng.integers(0, 4000, (5, 61, 83), dtype=np.uint16)
+    channels[1, 20:45, 25:60] += 30_000
+    app = open_app(channels, rgb=False, axis_labels=("channel", "y", "x"))
+    result = app.segment()
+    assert app.dock.session.cache.image.shape == (61, 83, 5)
+    assert app.dock.session.cache.image.max(axis=(0, 1)).tolist() == [255.0] * 5
+    assert result.labels.shape == (61, 83)
+    assert app.layer("history").data.shape == (4, 5, 61, 83)
+    app.viewer.dims.set_current_step(app.viewer.dims.ndim - 3, 3)
+    assert app.dock.session.fresh  # another channel is no other image
+    app.dock.annotate()
+    scribbles = app.dock.annotating.layer
+    scribbles.data[3, 10:14, 5:60] = 2
+    (pair,) = app.dock.annotating.pairs()
+    assert pair.annotation.shape == (61, 83)
+    assert pair.annotation[12, 30] == 2
+    assert pair.image.read().shape == (61, 83, 3)
 
 
 def test_multiscale_images_are_segmented_at_full_size(open_app, photo):

@@ -32,6 +32,12 @@ def test_another_tools_layers_are_refined(open_app, photo):
     app.viewer.add_labels(labels, name="mine")
     result = app.after(lambda: choose_source(app, "mine"))
     assert result.labels[30, 40] == 1
+    app.viewer.layers["mine"].refresh()
+    assert app.dock.session.fresh
+    app.viewer.layers["mine"].paint((5, 5), 1)
+    assert not app.dock.session.fresh  # other scores than those that were refined
+    app.viewer.layers["mine"].undo()
+    app.after(app.dock.source_panel.segment.click)
     app.viewer.layers.remove("mine")
     assert app.dock.session.scores is None
     assert not app.dock.session.fresh
@@ -68,7 +74,7 @@ def test_objects_have_a_table(open_app, photo, wait_until):
 def test_a_stack_is_segmented_as_a_whole(open_app, photo, wait_until):
     stack = np.stack([photo[..., 0], photo[::-1, :, 1]])
     app = open_app(stack, rgb=False, scale=(5, 1, 1))
-    app.dock.tools_panel.stack.click()
+    app.dock.batch_panel.stack.click()
     wait_until(lambda: "photo [all planes]" in app.viewer.layers)
     app.idle()
     layer = app.viewer.layers["photo [all planes]"]
@@ -82,8 +88,12 @@ def test_a_folder_is_segmented(open_app, photo, tmp_path):
     for name in ("a", "b"):
         Image.fromarray(photo).save(tmp_path / f"{name}.png")
     app = open_app()
-    app.dock.tools.segment_folder(tmp_path)
+    panel = app.dock.batch_panel
+    assert not panel.run.isEnabled()
+    panel.set_folders(str(tmp_path), str(tmp_path / "labels"))
+    panel.run.click()
     app.idle()
+    assert "2 label images written" in panel.note.text()
     written = sorted((tmp_path / "labels").glob("*.png"))
     assert [path.name for path in written] == ["a.png", "b.png"]
     with Image.open(written[0]) as image:

@@ -3,8 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from napari_deepcrf.session import ImageSource
+from napari_deepcrf.interrupt import Interrupted, interruptible
+from napari_deepcrf.models.fine_head import FineHead
+from napari_deepcrf.session import ImageSource, Progress
 from napari_deepcrf.session.annotations import AnnotationClass
 from napari_deepcrf.session.learning import Learning
 from napari_deepcrf.session.live import fit_scores
@@ -120,6 +123,41 @@ def test_previews_come_while_it_trains(learning, image, scribbles, monkeypatch):
     assert seen[-1].labels.shape == image.shape
 
 
+def folder_of_pairs(root, scribbles, count):
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir()
+    for n in range(count):
+        pixels = rng.integers(0, 256, (*scribbles.shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{n}.png")
+        Image.fromarray(scribbles).save(root / "labels" / f"{n}.png")
+    (root / "classes.txt").write_text("background\ncat\ndog\n")
+    return root
+
+
+@pytest.mark.parametrize(("count", "trained"), [(3, "3 images"), (11, "9 images")])
+def test_a_folder_of_pairs_has_its_curves(learning, scribbles, tmp_path, count, trained):
+    folder = folder_of_pairs(tmp_path, scribbles, count)
+    events = take(learning, learning.train([], folder, "scribbles"))
+    told = [event.text for event in events if isinstance(event, Progress)]
+    assert f"Training on {trained}; the IoU is that of " in told[-1]
+    assert ("2 held out" in told[-1]) == (count == 11)
+    for stage in ("unary", "joint"):
+        measured = [e for e in events if isinstance(e, Validated) and e.stage == stage]
+        assert len(measured) > 2
+        assert all(0 <= event.mean_iou <= 1 for event in measured)
+
+
+def test_a_training_stops_inside_a_step(learning, image, scribbles):
+    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    steps = job.steps()
+    with interruptible(job.cancelled):
+        next(event for event in steps if isinstance(event, StepDone))
+        job.cancelled.set()
+        with pytest.raises(Interrupted):
+            list(steps)
+
+
 def test_bad_data_is_named_before_training(learning, image):
     with pytest.raises(ValueError, match=r"^annotations: expected"):
         learning.train([], None, "scribbles")
@@ -161,12 +199,16 @@ def test_the_live_fit_needs_two_classes(learning, scribbles):
 
 
 def test_a_fit_separates_what_is_separable():
-    features = torch.zeros(2, 6, 8)
-    features[0, :, :4] = 1
-    features[1, :, 4:] = 1
+    maps = [torch.zeros(1, 2, 12, 16), torch.zeros(1, 2, 6, 8)]
+    for one in maps:
+        half = one.shape[3] // 2
+        one[0, 0, :, :half] = 1
+        one[0, 1, :, half:] = 1
+    head = FineHead([2, 2], 2)
     strokes = np.zeros((48, 64), np.uint8)
     strokes[10:12, 5:20] = 2
     strokes[40:42, 45:60] = 4
-    labels = fit_scores(features, strokes, 5).argmax(0)
+    labels = fit_scores(head, maps, strokes, 5).argmax(0)
     assert (labels[:, :28] == 1).all()
     assert (labels[:, -28:] == 3).all()
+    assert not any(weight.any() for weight in head.parameters())

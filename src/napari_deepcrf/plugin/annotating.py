@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +13,19 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin import preferences
 from napari_deepcrf.plugin.autosave import Autosave, Saved, ScribblesFound
 from napari_deepcrf.plugin.class_editing import ClassEditing
-from napari_deepcrf.plugin.images import Plane, all_planes
-from napari_deepcrf.plugin.palette import label_colormap
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.geometry import Placement
+from napari_deepcrf.plugin.images import Plane
+from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+from napari_deepcrf.plugin.pairing import Pairing
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.training import LabelledImage
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
-    from napari.viewer import Viewer
 
-    from napari_deepcrf.plugin.image_choice import ImageChoice
     from napari_deepcrf.plugin.panels.annotate_panel import AnnotatePanel
-    from napari_deepcrf.plugin.workers import Runner
     from napari_deepcrf.session.learning import Learning
 
 SAVE_AFTER_MS = 400
@@ -34,39 +33,30 @@ LIVE_AFTER_MS = 60
 AUTOSAVE_FOLDER = Path(pooch.os_cache("napari-deepcrf")) / "scribbles"
 
 
-class Annotating(QObject):
+class Annotating(Coordinator):
     """Layer bookkeeping and use cases of the Annotate panel."""
 
-    refused = Signal(str)
     live_wanted = Signal(object)  # Job
+    pairs_changed = Signal(list)  # of (layer, text, whether it is trained on)
 
     def __init__(
-        self,
-        viewer: Viewer,
-        learning: Learning,
-        runner: Runner,
-        choice: ImageChoice,
-        panel: AnnotatePanel,
-        cleanup: ExitStack,
-        parent: QObject,
+        self, context: Context, learning: Learning, panel: AnnotatePanel, parent: QObject
     ) -> None:
-        super().__init__(parent)
-        self._viewer, self._learning, self._runner = viewer, learning, runner
-        self._choice, self._panel = choice, panel
-        self._autosave = Autosave(runner, AUTOSAVE_FOLDER)
+        super().__init__(context, parent)
+        self._learning, self._panel = learning, panel
+        self._autosave = Autosave(context.runner, AUTOSAVE_FOLDER)
+        self.pairing = Pairing(context, self)
         self.layer: Labels | None = None
-        self._images: dict[Labels, Image] = {}
-        self._seen: np.ndarray | None = None
         self._followed: np.ndarray | None = None
         self._watched: list[Any] = []
         self._save_timer = single_shot(self, SAVE_AFTER_MS, self._save)
         self._live_timer = single_shot(self, LIVE_AFTER_MS, self._live)
-        self._editing = ClassEditing(learning, panel, self._painted, self)
+        self._editing = ClassEditing(learning, panel, self.pairing.is_painted, self)
         panel.live.setChecked(preferences.recall("live"))
-        self._connect(cleanup)
+        self._connect()
         self._list()
 
-    def _connect(self, cleanup: ExitStack) -> None:
+    def _connect(self) -> None:
         panel, learning = self._panel, self._learning
         panel.annotate_clicked.connect(self.annotate)
         panel.layer_chosen.connect(self.choose)
@@ -74,48 +64,36 @@ class Annotating(QObject):
         panel.live_toggled.connect(self._on_live)
         learning.classes.changed.connect(self._show_classes)
         self._editing.refused.connect(self.refused)
-        for event in (
-            self._viewer.layers.events.inserted,
-            self._viewer.layers.events.removed,
-            self._viewer.layers.events.renamed,
-        ):
-            event.connect(self._list)
-            cleanup.callback(event.disconnect, self._list)
-        cleanup.callback(self.stop)
+        self.pairing.changed.connect(self._list)
+        self.context.cleanup.callback(self.stop)
 
     # ---- layers ------------------------------------------------------------------------
 
     def annotate(self) -> None:
         """Make or show the scribble layer of the image and begin to paint."""
-        from napari.layers import Labels
-
-        image = self._choice.layer
+        image = self.context.choice.layer
         if image is None:
             self.refused.emit("image: expected an image to annotate, got none")
             return
-        layer = next((own for own, of in self._images.items() if of is image), None)
-        if layer is None or layer not in self._viewer.layers:
-            data = image.data[0] if image.multiscale else image.data
-            layer = Labels(
-                np.zeros(tuple(data.shape[: image.ndim]), np.uint8),
-                name=f"{image.name} [scribbles]",
-                scale=image.scale,
-                translate=image.translate,
-                rotate=image.rotate,
-                shear=image.shear,
-                affine=image.affine,
-                units=image.units,
-                axis_labels=image.axis_labels,
-                metadata={"deepcrf": "scribbles"},
-            )
-            self._viewer.add_layer(layer)
-            self._images[layer] = image
-            self._autosave.look_up(image, layer)
+        layer = self.pairing.layer_of(image) or self._new_layer(image)
         self.choose(layer)
-        self._viewer.layers.selection.active = layer
+        self.viewer.layers.selection.active = layer
         layer.brush_size = max(3, round(min(layer.data.shape[-2:]) / 60))
         layer.mode = "paint"
         self.pick(max(0, self._panel.classes.currentRow()))
+
+    def _new_layer(self, image: Image) -> Labels:
+        data = image.data[0] if image.multiscale else image.data
+        layer = label_layer(
+            np.zeros(tuple(data.shape[: image.ndim]), np.uint8),
+            Placement.of(image),
+            name=f"{image.name} [scribbles]",
+            role="scribbles",
+        )
+        self.viewer.add_layer(layer)
+        self.pairing.assign(layer, image)
+        self._autosave.look_up(image, layer)
+        return layer
 
     def choose(self, layer: Labels | None) -> None:
         """Learn from this labels layer."""
@@ -124,34 +102,27 @@ class Annotating(QObject):
         self._unwatch()
         self.layer = layer
         if layer is not None:
-            if layer not in self._images and self._choice.layer is not None:
-                self._images[layer] = self._choice.layer
+            image = self.pairing.image_of(layer) or self.context.choice.layer
+            if image is not None:
+                self.pairing.assign(layer, image)
             for event in (layer.events.paint, layer.events.data, layer.events.set_data):
                 event.connect(self._on_edit)
                 self._watched.append(event)
-            self._seen = np.array(layer.data)
             self._show_classes()
         self._list()
 
     def pairs(self) -> list[LabelledImage]:
-        """Every annotated plane of every image that has scribbles."""
-        pairs = []
-        for layer, image in self._images.items():
-            if layer not in self._viewer.layers or image not in self._viewer.layers:
-                continue
-            data = np.asarray(layer.data)
-            for plane in all_planes(image, self._choice.revisions):
-                scribbles = data[plane.leading]
-                if scribbles.any():
-                    pairs.append(LabelledImage(plane.source, np.array(scribbles)))
-        return pairs
+        """Every annotated plane that is to be trained on."""
+        return self.pairing.pairs()
 
     def scribbles_of(self, plane: Plane | None) -> np.ndarray | None:
         """A copy of the scribbles on a plane of the chosen image."""
         layer = self.layer
-        if layer is None or plane is None or self._images.get(layer) is not self._choice.layer:
+        if layer is None or plane is None:
             return None
-        return np.array(layer.data[plane.leading])
+        if self.pairing.image_of(layer) is not self.context.choice.layer:
+            return None
+        return plane.cut(layer.data)
 
     # ---- classes -----------------------------------------------------------------------
 
@@ -164,17 +135,10 @@ class Annotating(QObject):
         if self.layer is not None and index < len(self._learning.classes):
             self.layer.selected_label = index + 1
 
-    def _painted(self) -> bool:
-        return any(np.any(layer.data) for layer in self._images)
-
     def _show_classes(self) -> None:
         classes = self._learning.classes
         if self.layer is not None:
-            self.layer.colormap = label_colormap(classes.colours, first=1)
-            self.layer.features = {
-                "index": range(1, len(classes) + 1),
-                "class": list(classes.names),
-            }
+            show_classes(self.layer, classes.names, classes.colours, first=1)
 
     # ---- edits -------------------------------------------------------------------------
 
@@ -186,17 +150,9 @@ class Annotating(QObject):
             self._live_timer.start()
 
     def _save(self) -> None:
-        layer = self.layer
-        if layer is None:
-            return
-        data = np.array(layer.data)
-        if self._seen is not None and np.array_equal(data, self._seen):
-            return
-        self._seen = data
-        image, names = self._images.get(layer), self._learning.classes.names
-        if image is None:
-            return
-        self._autosave.save(image, data, names)
+        image = None if self.layer is None else self.pairing.image_of(self.layer)
+        if self.layer is not None and image is not None:
+            self._autosave.save(image, self.layer, self._learning.classes.names)
 
     def receive(self, event: Event) -> None:
         """What the autosave jobs tell."""
@@ -206,8 +162,6 @@ class Annotating(QObject):
             layer = event.layer
             if not np.any(layer.data) and event.scribbles.shape == layer.data.shape:
                 self._editing.set_names(event.class_names)
-                if layer is self.layer:
-                    self._seen = event.scribbles
                 layer.data = event.scribbles.copy()
                 self._panel.note.setText("Earlier scribbles of this image are back.")
 
@@ -220,21 +174,25 @@ class Annotating(QObject):
             self._live()
         else:
             self._live_timer.stop()
+            self._panel.live_note.setText("")
             self._learning.end_live()
 
     def _live(self) -> None:
-        scribbles = self.scribbles_of(self._choice.plane)
+        scribbles = self.scribbles_of(self.context.choice.plane)
         if scribbles is None:
             return
         if self._followed is not None and np.array_equal(scribbles, self._followed):
             return
+        self._followed = scribbles
         try:
             job = self._learning.live(scribbles)
         except ValueError as error:
-            self._panel.note.setText(str(error))
-            return
-        self._followed = scribbles
-        self.live_wanted.emit(job)
+            # what is shown was fitted to strokes that are there no more
+            self._learning.end_live()
+            self._panel.live_note.setText(str(error))
+        else:
+            self._panel.live_note.setText("")
+            self.live_wanted.emit(job)
 
     # ---- bookkeeping -------------------------------------------------------------------
 
@@ -249,20 +207,13 @@ class Annotating(QObject):
         self._live_timer.stop()
         self._unwatch()
 
-    def _list(self, _event: object = None) -> None:
-        from napari.layers import Labels
-
-        layers = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Labels)
-            and layer.metadata.get("deepcrf", "scribbles") == "scribbles"
-        ]
-        self._images = {own: of for own, of in self._images.items() if own in layers}
+    def _list(self) -> None:
+        layers = self.pairing.layers
         if self.layer is not None and self.layer not in layers:
             self._unwatch()
             self.layer = None
         self._panel.set_layers(layers, [layer.name for layer in layers], self.layer)
+        self.pairs_changed.emit(self.pairing.offers())
 
     def _unwatch(self) -> None:
         for event in self._watched:

@@ -52,4 +52,9 @@ def back_to_learned() -> None:
 
 def segment_all_planes() -> None:
     """Segment every plane of the chosen stack."""
-    open_dock().tools.segment_stack()
+    open_dock().batching.segment_stack()
+
+
+def save_model() -> None:
+    """Save the model in use, with its CRF parameters."""
+    open_dock().training.choose_file()

@@ -32,7 +32,8 @@ class CurvePlot(QWidget):
         self._plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.hideButtons()
-        self._plot.setFixedHeight(height)
+        self._plot.setMinimumHeight(height)
+        self._plot.setMaximumHeight(round(1.8 * height))
         self._plot.setMinimumWidth(100)
         if x_label:
             self._plot.setLabel("bottom", x_label)
@@ -77,7 +78,7 @@ class CurvePlot(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Narrow: a plot takes the width that the dock has, it does not ask for one."""
-        return QSize(200, self._plot.height())
+        return QSize(200, self._plot.minimumHeight())
 
     def apply_theme(self, name: str) -> None:
         """Take background and text colours from a napari theme."""

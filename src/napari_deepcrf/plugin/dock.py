@@ -13,9 +13,12 @@ from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.plugin import devices, preferences
 from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
+from napari_deepcrf.plugin.batching import Batching
+from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.image_choice import ImageChoice
 from napari_deepcrf.plugin.keys import add_digit_shortcuts, bind_keys
 from napari_deepcrf.plugin.panels.annotate_panel import KEYS, AnnotatePanel
+from napari_deepcrf.plugin.panels.batch_panel import BatchPanel
 from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
 from napari_deepcrf.plugin.panels.form import scrolled
 from napari_deepcrf.plugin.panels.source_panel import SourcePanel
@@ -59,46 +62,17 @@ class DeepCRFWidget(QWidget):
         self.image_choice = ImageChoice(
             viewer, self.session, self.source_panel, self.result_layers, self._cleanup, self
         )
+        context = Context(viewer, self.session, self.runner, self.image_choice, self._cleanup)
         self.segmenting = Segmenting(
-            viewer,
-            self.session,
-            self.runner,
-            self.image_choice,
-            self.result_layers,
-            self.crf_panel,
-            self.view_panel,
-            self._cleanup,
-            self,
+            context, self.result_layers, self.source_panel, self.crf_panel, self.view_panel, self
         )
         self.learning = Learning(self.session)
-        self.annotating = Annotating(
-            viewer,
-            self.learning,
-            self.runner,
-            self.image_choice,
-            self.annotate_panel,
-            self._cleanup,
-            self,
-        )
+        self.annotating = Annotating(context, self.learning, self.annotate_panel, self)
         self.training = TrainingControl(
-            viewer,
-            self.learning,
-            self.runner,
-            self.image_choice,
-            self.annotating,
-            self.train_panel,
-            self._cleanup,
-            self,
+            context, self.learning, self.annotating, self.train_panel, self
         )
-        self.tools = Tools(
-            viewer,
-            self.session,
-            self.runner,
-            self.image_choice,
-            self.tools_panel,
-            self._cleanup,
-            self,
-        )
+        self.tools = Tools(context, self.tools_panel, self)
+        self.batching = Batching(context, self.batch_panel, self)
         self.readout = Readout(viewer, self.session, self.result_layers, self._cleanup)
         self._wire()
         self._show_settings()
@@ -118,11 +92,13 @@ class DeepCRFWidget(QWidget):
         self.annotate_panel = AnnotatePanel()
         self.train_panel = TrainPanel()
         self.tools_panel = ToolsPanel()
+        self.batch_panel = BatchPanel()
         for panel, title in (
             (self.crf_panel, "CRF"),
             (self.annotate_panel, "Annotate"),
             (self.train_panel, "Train"),
             (self.tools_panel, "Tools"),
+            (self.batch_panel, "Batch"),
         ):
             self.tabs.addTab(scrolled(panel), title)
         layout = QVBoxLayout(self)
@@ -140,7 +116,14 @@ class DeepCRFWidget(QWidget):
         self.source_panel.open_model.connect(self._open_model)
         self.source_panel.device_chosen.connect(self._choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
-        for part in (self.segmenting, self.annotating, self.training, self.tools):
+        coordinators = (
+            self.segmenting,
+            self.annotating,
+            self.training,
+            self.tools,
+            self.batching,
+        )
+        for part in coordinators:
             part.refused.connect(self.status_panel.show_error)
         self.annotating.live_wanted.connect(self.segmenting.submit)
         self.training.segment_wanted.connect(self.segmenting.segment)
@@ -222,8 +205,11 @@ class DeepCRFWidget(QWidget):
 
     def _on_event(self, job: Job, event: Any) -> None:
         if isinstance(event, Progress):
-            return
-        if isinstance(event, devices.Ready):
+            if job.kind == "train":
+                self.training.receive(event)
+            elif job.kind == "batch":
+                self.batching.receive(event)
+        elif isinstance(event, devices.Ready):
             if self.session.device not in dict(event.devices):
                 self.session.choose_device("auto")
             self.source_panel.set_devices(event.devices, self.session.device, event.note)
@@ -237,10 +223,14 @@ class DeepCRFWidget(QWidget):
             self.learning.receive(event)
             if isinstance(event, ModelReady):
                 preferences.remember("model", event.name)
-            if job.kind == "train":
-                self.training.receive(event)
-            elif job.kind in ("batch", "objects"):
-                self.tools.receive(event)
+            receivers: dict[str, Coordinator] = {
+                "train": self.training,
+                "compare": self.training,
+                "objects": self.tools,
+                "batch": self.batching,
+            }
+            if job.kind in receivers:
+                receivers[job.kind].receive(event)
             if self._segment_once_loaded and self.session.model is not None:
                 self._segment_once_loaded = False
                 self.segmenting.segment()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +16,21 @@ class Placement:
     """Transform of one (y, x) plane of an image layer with n spatial axes."""
 
     scale: tuple[float, ...]
+    linear: np.ndarray
+    """Scale, shear and rotation as one matrix, before ``affine``."""
     translate: tuple[float, ...]
     rotate: np.ndarray
     shear: np.ndarray
     affine: np.ndarray
     units: tuple[str, ...]
     axis_labels: tuple[str, ...]
+    lengths: tuple[int, ...] = ()
+    """How far the plane reaches along the axes before (y, x): 1, or over all channels."""
 
     @classmethod
-    def of(cls, layer: Layer, plane: tuple[int, ...]) -> Placement:
+    def of(
+        cls, layer: Layer, plane: tuple[int, ...] = (), lengths: tuple[int, ...] = ()
+    ) -> Placement:
         """Take over a layer's transform, moved to the plane with these leading indices."""
         ndim = layer.ndim
         offset = np.zeros(ndim)
@@ -32,18 +38,30 @@ class Placement:
         linear = _linear(layer)
         return cls(
             scale=tuple(float(v) for v in layer.scale),
+            linear=linear,
             translate=tuple(float(v) for v in np.asarray(layer.translate) + linear @ offset),
             rotate=np.asarray(layer.rotate, dtype=float),
             shear=np.asarray(layer.shear, dtype=float),
             affine=np.asarray(layer.affine.affine_matrix, dtype=float),
             units=tuple(str(unit) for unit in layer.units),
             axis_labels=tuple(layer.axis_labels),
+            lengths=lengths,
         )
 
     @property
     def ndim(self) -> int:
         """Number of the image's spatial axes."""
         return len(self.scale)
+
+    def part(self, top: int, left: int, step: int) -> Placement:
+        """Where blocks of step × step pixels of the plane lie, the first one's corner given."""
+        offset = np.zeros(self.ndim)
+        offset[-2:] = np.array([top, left]) + (step - 1) / 2  # a pixel's place is its centre
+        return replace(
+            self,
+            scale=(*self.scale[:-2], self.scale[-2] * step, self.scale[-1] * step),
+            translate=tuple(float(v) for v in np.asarray(self.translate) + self.linear @ offset),
+        )
 
     def layer_kwargs(self, *leading: str) -> dict[str, Any]:
         """Arguments for a napari layer that has the named axes before the image's."""

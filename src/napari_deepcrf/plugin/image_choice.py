@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin.context import follow
 from napari_deepcrf.plugin.images import Plane, Revisions, plane_of
 from napari_deepcrf.plugin.qt import Signal
 
@@ -41,15 +42,10 @@ class ImageChoice(QObject):
         self.plane: Plane | None = None
         self._watched: list[Any] = []
         panel.image_chosen.connect(self.choose)
-        for event, slot in (
-            (viewer.layers.events.inserted, self.refresh),
-            (viewer.layers.events.removed, self.refresh),
-            (viewer.layers.events.renamed, self.refresh),
-            (viewer.layers.selection.events.active, self._on_active),
-            (viewer.dims.events.current_step, self._update_plane),
-        ):
-            event.connect(slot)
-            cleanup.callback(event.disconnect, slot)
+        layers = viewer.layers.events
+        follow(cleanup, self.refresh, layers.inserted, layers.removed, layers.renamed)
+        follow(cleanup, self._on_active, viewer.layers.selection.events.active)
+        follow(cleanup, self._update_plane, viewer.dims.events.current_step)
         cleanup.callback(self._unwatch)
         self._on_active()
         self.refresh()
@@ -63,7 +59,15 @@ class ImageChoice(QObject):
                 for event in (layer.events.data, layer.events.set_data):
                     event.connect(self._on_data)
                     self._watched.append(event)
-                for name in ("scale", "translate", "rotate", "shear", "affine", "units"):
+                for name in (
+                    "scale",
+                    "translate",
+                    "rotate",
+                    "shear",
+                    "affine",
+                    "units",
+                    "axis_labels",
+                ):
                     event = getattr(layer.events, name)
                     event.connect(self._update_plane)
                     self._watched.append(event)
@@ -73,13 +77,14 @@ class ImageChoice(QObject):
 
     def refresh(self, _event: object = None) -> None:
         """List the layers again; a removed image gives way to the last one left."""
-        images = self._images()
+        images = self.images()
         if self.layer not in images:
             self.choose(images[-1] if images else None)
         else:
             self._list()
 
-    def _images(self) -> list[Image]:
+    def images(self) -> list[Image]:
+        """Image layers that can be segmented, bottom to top."""
         from napari.layers import Image
 
         return [
@@ -89,12 +94,12 @@ class ImageChoice(QObject):
         ]
 
     def _list(self) -> None:
-        images = self._images()
+        images = self.images()
         self._panel.set_images(images, [layer.name for layer in images], self.layer)
 
     def _on_active(self, _event: object = None) -> None:
         active = self._viewer.layers.selection.active
-        if active in self._images():
+        if active in self.images():
             self.choose(active)
 
     def _on_data(self, event: Any) -> None:

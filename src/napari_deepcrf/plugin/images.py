@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,14 +15,17 @@ from napari_deepcrf.plugin.geometry import Placement
 from napari_deepcrf.session.images import (
     ImageSource,
     ScoreSource,
+    as_rgb,
     scores_from_labels,
     scores_from_probabilities,
+    stretched_channels,
 )
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
-MAX_CHANNELS = 4
+CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+"""Labels of an axis whose planes are channels of one image, not images of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +35,18 @@ class Plane:
     source: ImageSource
     placement: Placement
     leading: tuple[int, ...]
-    """Indices of the plane along the axes before (y, x)."""
+    """Indices of the plane along the axes before (y, x); 0 for channels."""
     stack_shape: tuple[int, ...]
-    """Lengths of those axes."""
+    """Number of planes along those axes; 1 for channels."""
+    channel: int | None = None
+    """Which of these axes holds channels, if one does."""
+
+    def cut(self, labels: Any) -> np.ndarray:
+        """(H, W) copy of the plane of an array with the image's axes; painted in any channel."""
+        if self.channel is None:
+            return np.array(labels[self.leading])
+        before, after = self.leading[: self.channel], self.leading[self.channel + 1 :]
+        return np.asarray(np.max(labels[(*before, slice(None), *after)], axis=0))
 
 
 class Revisions:
@@ -58,6 +71,8 @@ class Revisions:
 def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane:
     """The plane of ``layer`` that the viewer shows at ``step`` (indices of all its axes).
 
+    An axis labelled as one of `CHANNEL_NAMES` is taken whole.
+
     Raises
     ------
     ValueError
@@ -67,24 +82,43 @@ def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane
     shape = tuple(data.shape[: layer.ndim])
     if layer.ndim < 2:
         raise ValueError(f"image: expected two or more axes, got shape {shape}")
-    leading = _clip(step, shape)
+    leading, channel = _clip(step, shape), channel_axis(layer)
+    lengths, stack = [1] * len(leading), list(shape[:-2])
+    read, read_channels, channels = _reader(data, leading), None, 3
+    if channel is not None:
+        leading = (*leading[:channel], 0, *leading[channel + 1 :])
+        lengths[channel], stack[channel] = shape[channel], 1
+        read_channels, channels = _channel_reader(data, leading, channel), shape[channel]
+        read = partial(_as_rgb, read_channels)
     return Plane(
         source=ImageSource(
-            key=(revisions.key(layer), leading),
+            key=(revisions.key(layer), leading, channel),
             name=layer.name,
             shape=(shape[-2], shape[-1]),
-            read=_reader(data, leading),
+            read=read,
+            read_channels=read_channels,
+            channels=channels,
         ),
-        placement=Placement.of(layer, leading),
+        placement=Placement.of(layer, leading, tuple(lengths)),
         leading=leading,
-        stack_shape=shape[:-2],
+        stack_shape=tuple(stack),
+        channel=channel,
     )
 
 
+def channel_axis(layer: Image) -> int | None:
+    """Which axis before (y, x) holds channels, by its label; None for none."""
+    names = [str(label).lower() for label in layer.axis_labels[:-2]]
+    return next((axis for axis, name in enumerate(names) if name in CHANNEL_NAMES), None)
+
+
 def all_planes(layer: Image, revisions: Revisions) -> list[Plane]:
-    """Every plane of a stack, in order."""
+    """Every plane of a stack, in order; channels are no planes of their own."""
     data = layer.data[0] if layer.multiscale else layer.data
-    stack = tuple(data.shape[: layer.ndim])[:-2]
+    stack = list(data.shape[: layer.ndim])[:-2]
+    channel = channel_axis(layer)
+    if channel is not None:
+        stack[channel] = 1
     return [plane_of(layer, step, revisions) for step in np.ndindex(*stack)]
 
 
@@ -107,14 +141,14 @@ def label_source(
     layer: Labels, class_names: tuple[str, ...], confidence: float, revisions: Revisions
 ) -> ScoreSource:
     """Scores of a labels layer that is trusted to ``confidence``."""
-    data = np.array(layer.data[0] if layer.multiscale else layer.data)
+    data = layer.data[0] if layer.multiscale else layer.data
     count = max(2, int(data.max()) + 1)
     names = class_names if len(class_names) == count else _numbered(count)
     return ScoreSource(
         key=(revisions.key(layer), confidence),
         name=layer.name,
         class_names=names,
-        read=lambda: scores_from_labels(data, len(names), confidence, zero="class"),
+        read=lambda: scores_from_labels(np.array(data), len(names), confidence, zero="class"),
     )
 
 
@@ -135,3 +169,12 @@ def _clip(step: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
 def _reader(data: Any, leading: tuple[int, ...]) -> Callable[[], np.ndarray]:
     """Copy of the plane, made when the worker asks: later edits cannot reach a running job."""
     return lambda: np.array(data[leading])
+
+
+def _channel_reader(data: Any, leading: tuple[int, ...], channel: int) -> Callable[[], np.ndarray]:
+    index = (*leading[:channel], slice(None), *leading[channel + 1 :])
+    return lambda: stretched_channels(np.array(data[index]))
+
+
+def _as_rgb(read_channels: Callable[[], np.ndarray]) -> np.ndarray:
+    return as_rgb(read_channels())

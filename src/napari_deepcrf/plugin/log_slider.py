@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import math
 
-from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
+from qtpy.QtCore import QRect, QSignalBlocker, Qt
+from qtpy.QtGui import QPainter, QPaintEvent
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QStyle, QWidget
 
 from napari_deepcrf.plugin.qt import Signal
 
 STEPS = 1000
+HANDLE = 16
+"""Width of the handle in napari's themes."""
+
+
+class MarkedSlider(QSlider):
+    """A slider with a notch at one of its positions."""
+
+    def __init__(self) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.mark: int | None = None
+
+    def set_mark(self, position: int | None) -> None:
+        """Put the notch elsewhere, or take it away."""
+        if position != self.mark:
+            self.mark = position
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw the slider, and the notch below its groove."""
+        super().paintEvent(event)
+        if self.mark is None:
+            return
+        room = self.width() - HANDLE
+        left = QStyle.sliderPositionFromValue(self.minimum(), self.maximum(), self.mark, room)
+        painter = QPainter(self)
+        notch = QRect(left + HANDLE // 2 - 1, self.height() // 2 + 5, 3, 5)
+        painter.fillRect(notch, self.palette().text())
+        painter.end()
 
 
 class LogSlider(QWidget):
-    """A positive number between two bounds.
+    """A positive number between two bounds, with a notch at the learned one.
 
     The slider is only a coarse hand: what is typed into the spin box is kept exactly, and
     ``value_changed`` carries the spin box's value.
@@ -26,7 +55,7 @@ class LogSlider(QWidget):
     ) -> None:
         super().__init__(parent)
         self._low, self._high = low, high
-        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider = MarkedSlider()
         self.slider.setRange(0, STEPS)
         self.slider.setPageStep(STEPS // 20)
         self.slider.setMinimumWidth(60)
@@ -56,6 +85,10 @@ class LogSlider(QWidget):
         with QSignalBlocker(self.spin), QSignalBlocker(self.slider):
             self.spin.setValue(value)
             self.slider.setValue(self._position(self.spin.value()))
+
+    def set_mark(self, value: float | None) -> None:
+        """Mark a value, such as the learned one."""
+        self.slider.set_mark(None if value is None else self._position(value))
 
     def setToolTip(self, text: str | None) -> None:  # noqa: N802 - Qt's name
         """Show the text on slider and spin box alike."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_deepcrf.plugin.context import follow
+
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
@@ -27,8 +29,7 @@ class Readout:
         self, viewer: Viewer, session: Session, layers: ResultLayers, cleanup: ExitStack
     ) -> None:
         self._viewer, self._session, self._layers = viewer, session, layers
-        viewer.events.status.connect(self._on_status)
-        cleanup.callback(viewer.events.status.disconnect, self._on_status)
+        follow(cleanup, self._on_status, viewer.events.status)
 
     def text(self) -> str:
         """Class and probability at the cursor in the update shown; empty outside."""
@@ -44,9 +45,10 @@ class Readout:
         if not (inside and on_plane):
             return ""
         label = int(result.history[update, row, column])
-        probability = float(result.marginals[label, update, row, column])
+        probability = result.probability(label, update, row, column)
+        number = "" if probability is None else f" {probability:.2f}"
         stale = "" if self._session.fresh else " (out of date)"
-        return f"{result.class_names[label]} {probability:.2f}{stale}"
+        return f"{result.class_names[label]}{number}{stale}"
 
     def _on_status(self, _event: Any) -> None:
         status = self._viewer.status

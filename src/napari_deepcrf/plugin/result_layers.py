@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_deepcrf.plugin.palette import RGB, label_colormap
+from napari_deepcrf.plugin.context import add_layer
+from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -52,7 +53,6 @@ class ResultLayers:
         owner: object,
         name: str,
         placement: Placement,
-        colours: tuple[RGB, ...],
     ) -> Iterator[None]:
         """Show a result layer by layer: a generator, to be advanced between events of the GUI.
 
@@ -65,11 +65,11 @@ class ResultLayers:
         self.mark(fresh=True)
         for role in reversed(ROLES):
             if role in self._layers:
-                self._update(role, result, placement, colours)
+                self._update(role, result, placement)
                 yield
         for role in ROLES:
             if role not in self._layers:
-                self._layers[role] = self._add(role, result, name, placement, colours)
+                self._layers[role] = self._add(role, result, name, placement)
                 yield
 
     def forget(self, layer: Layer) -> None:
@@ -93,19 +93,17 @@ class ResultLayers:
                     layer.opacity = before
                 layer.name = layer.name.removesuffix(STALE_SUFFIX)
 
-    def _update(
-        self, role: Role, result: Result, placement: Placement, colours: tuple[RGB, ...]
-    ) -> None:
+    def _update(self, role: Role, result: Result, placement: Placement) -> None:
         layer = self._layers[role]
         data = _data(role, result, placement)
         resized = data.shape != layer.data.shape
         layer.data = data
-        translate = placement.layer_kwargs(*_leading(role))["translate"]
+        translate = _options(role, result, placement)["translate"]
         if resized or not np.array_equal(layer.translate, translate):
             # also makes napari measure a hidden layer again, which new data alone does not
             layer.translate = translate
         if role in ("labels", "history"):
-            _describe(layer, result, colours)
+            show_classes(layer, result.class_names)
 
     def _add(
         self,
@@ -113,19 +111,18 @@ class ResultLayers:
         result: Result,
         name: str,
         placement: Placement,
-        colours: tuple[RGB, ...],
     ) -> Layer:
-        from napari.layers import Image, Labels
+        from napari.layers import Image
 
         data = _data(role, result, placement)
         title = f"{name} [{_TITLES[role]}]"
-        common: dict[str, Any] = placement.layer_kwargs(*_leading(role))
-        common["metadata"] = {"deepcrf": role}
+        options = _options(role, result, placement)
         layer: Layer
         if role in ("labels", "history"):
-            layer = Labels(data, name=title, opacity=0.6, visible=role == "history", **common)
-            _describe(layer, result, colours)
-            layer.editable = role == "labels"
+            options |= {"name": title, "opacity": 0.6, "visible": role == "history"}
+            layer = label_layer(data, placement, role=role, **options)
+            show_classes(layer, result.class_names)
+            layer.editable = role == "labels" and data.flags.writeable
         else:
             limits = _limits(result.unary) if role == "unary" else (0.0, 1.0)
             layer = Image(
@@ -135,11 +132,10 @@ class ResultLayers:
                 colormap="magma" if role == "uncertainty" else "gray",
                 blending="additive" if role == "uncertainty" else "translucent",
                 visible=False,
-                **common,
+                metadata={"deepcrf": role},
+                **options,
             )
-        selected = set(self._viewer.layers.selection)
-        self._viewer.add_layer(layer)
-        self._viewer.layers.selection = selected
+        add_layer(self._viewer, layer)
         return layer
 
 
@@ -158,27 +154,24 @@ def _leading(role: Role) -> tuple[str, ...]:
     return () if role == "labels" else ("update",)
 
 
+def _options(role: Role, result: Result, placement: Placement) -> dict[str, Any]:
+    """Transform of a role's layer; marginals of the last update alone lie at that update."""
+    options = placement.layer_kwargs(*_leading(role))
+    if role == "marginals":
+        translate = options["translate"]
+        options["translate"] = (translate[0], float(result.first_update), *translate[2:])
+    return options
+
+
 def _data(role: Role, result: Result, placement: Placement) -> np.ndarray:
-    """The array of a role with axes of length one for a stack's planes before (y, x)."""
+    """The array of a role; the unary is shown, not copied, at every update."""
     if role == "unary":
         values = result.unary[:, None]
         shape = (values.shape[0], result.iterations + 1, *values.shape[2:])
-        data = np.broadcast_to(values, shape)
-    else:
-        data = getattr(result, role)
-    planes = placement.ndim - 2
-    return data.reshape(*data.shape[:-2], *(1,) * planes, *data.shape[-2:])
+        return on_axes_of(placement, np.broadcast_to(values, shape), leading=2)
+    return on_axes_of(placement, getattr(result, role), leading=len(_leading(role)))
 
 
 def _limits(unary: np.ndarray) -> tuple[float, float]:
     low, high = float(unary.min()), float(unary.max())
     return (low, high) if high > low else (low, low + 1)
-
-
-def _describe(layer: Any, result: Result, colours: tuple[RGB, ...]) -> None:
-    """Class colours, and class names for napari's status bar."""
-    names = list(result.class_names)
-    features = {"index": list(range(len(names))), "class": names}
-    if list(layer.features.get("class", ())) != names:
-        layer.features = features
-        layer.colormap = label_colormap(colours, first=0)

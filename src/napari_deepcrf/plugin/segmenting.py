@@ -3,84 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
-from napari_deepcrf.plugin.palette import RGB, class_colours
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal, single_shot
+from napari_deepcrf.plugin.sliding import Sliding
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
-    from napari_deepcrf.plugin.image_choice import ImageChoice
     from napari_deepcrf.plugin.images import Plane
     from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
+    from napari_deepcrf.plugin.panels.source_panel import SourcePanel
     from napari_deepcrf.plugin.panels.view_panel import ViewPanel
     from napari_deepcrf.plugin.result_layers import ResultLayers
-    from napari_deepcrf.plugin.workers import Runner
-    from napari_deepcrf.session import Job, Result, Session
+    from napari_deepcrf.session import Job, Result
+    from napari_deepcrf.session.settings import Keep
 
 DEBOUNCE_MS = 60
 MEASURE_AFTER_MS = 400
 
 
-class Segmenting(QObject):
+class Segmenting(Coordinator):
     """Runs the use cases that make results, and shows the results."""
 
-    refused = Signal(str)
     shown = Signal(object)  # Result, once all its layers are up to date
 
     def __init__(
         self,
-        viewer: Viewer,
-        session: Session,
-        runner: Runner,
-        choice: ImageChoice,
+        context: Context,
         layers: ResultLayers,
+        source_panel: SourcePanel,
         crf_panel: CRFPanel,
         view_panel: ViewPanel,
-        cleanup: ExitStack,
         parent: QObject,
     ) -> None:
-        super().__init__(parent)
-        self._viewer, self._session, self._runner = viewer, session, runner
-        self._choice, self._layers = choice, layers
-        self._crf, self._view = crf_panel, view_panel
+        super().__init__(context, parent)
+        self._layers = layers
+        self._source, self._crf, self._view = source_panel, crf_panel, view_panel
         self._places: dict[Any, tuple[object, Plane]] = {}
         self._steps: Iterator[None] | None = None
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
         self._turn = single_shot(self, 0, self._advance)
-        crf_panel.changed.connect(self.change)
-        crf_panel.back_to_learned.connect(session.back_to_learned)
-        view_panel.class_chosen.connect(lambda index: self._move("class", index))
-        view_panel.update_chosen.connect(lambda index: self._move("update", index))
+        self.sliding = Sliding(context, layers, crf_panel, self)
+        self._connect()
+        context.cleanup.callback(self.stop)
+
+    def _connect(self) -> None:
+        session = self.session
+        self._crf.changed.connect(self.change)
+        self._crf.back_to_learned.connect(session.back_to_learned)
+        self._view.class_chosen.connect(lambda index: self._move("class", index))
+        self._view.update_chosen.connect(lambda index: self._move("update", index))
+        self._source.keep_chosen.connect(self.keep)
+        self.sliding.whole_wanted.connect(self.refine)
+        self.sliding.refused.connect(self.refused)
         session.result_changed.connect(self._on_result)
-        session.divergence_changed.connect(crf_panel.show_divergence)
+        session.divergence_changed.connect(self._crf.show_divergence)
         session.settings_changed.connect(self._on_settings_changed)
-        for event, slot in (
-            (viewer.layers.events.removed, self._on_removed),
-            (viewer.dims.events.current_step, self._follow_dims),
-        ):
-            event.connect(slot)
-            cleanup.callback(event.disconnect, slot)
-        cleanup.callback(self.stop)
+        for changed in (session.image_changed, session.model_changed, session.scores_changed):
+            changed.connect(self._show_memory)
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
+        self.follow(self._follow_dims, self.viewer.dims.events.current_step)
+        self._show_memory()
 
     def segment(self) -> None:
         """Network and CRF on the image chosen."""
-        try:
-            job = self._session.segment()
-        except ValueError as error:
-            self.refused.emit(str(error))
-            return
-        self.submit(job)
+        self._remember_place()
+        self.start(self.session.segment)
 
     def refine(self) -> None:
         """Mean field again on cached scores, if there are any for this image."""
-        if self._session.can_refine() and not self._session.fresh:
-            self.submit(self._session.refine())
+        if self.session.can_refine() and not self.session.fresh:
+            self._remember_place()
+            self.start(self.session.refine)
+
+    def keep(self, keep: Keep) -> None:
+        """Keep these marginals; the layers of the image at hand follow."""
+        self.session.choose_keep(keep)
+        if self.session.can_refine():
+            self._remember_place()
+            self.start(self.session.refine)
+
+    def submit(self, job: Job) -> None:
+        """Run another coordinator's job that makes a result of the image chosen now."""
+        self._remember_place()
+        self.start(lambda: job)
 
     def stop(self) -> None:
         """Stop the timers; nothing more is shown."""
@@ -92,37 +102,36 @@ class Segmenting(QObject):
     @property
     def is_waiting(self) -> bool:
         """Whether something is about to happen: a debounced change, or layers to be shown."""
-        return self._steps is not None or self._debounce.isActive() or self._idle.isActive()
-
-    @property
-    def colours(self) -> tuple[RGB, ...]:
-        """Colours of the present result's classes."""
-        result = self._session.result
-        return () if result is None else class_colours(result.class_names)
-
-    def submit(self, job: Job) -> None:
-        """Run a job that makes a result of the image chosen now."""
-        plane, layer = self._choice.plane, self._choice.layer
-        if plane is not None:
-            self._places[plane.source.key] = (layer, plane)
-        self._runner.submit(job)
-
-    def _measure(self) -> None:
-        """Compute the KL curve once nothing else is wanted of the CRF."""
-        if not self._runner.is_busy("segment", "refine"):
-            job = self._session.measure()
-            if job is not None:
-                self._runner.submit(job)
+        waiting = self._debounce.isActive() or self._idle.isActive() or self.sliding.is_waiting
+        return self._steps is not None or waiting
 
     def change(self, changes: dict[str, Any]) -> None:
         """Change CRF settings, as a slider does; impossible ones are refused in one line."""
         try:
-            self._session.change_settings(**changes)
+            self.session.change_settings(**changes)
         except ValueError as error:
             self.refused.emit(str(error))
 
+    def _remember_place(self) -> None:
+        plane, layer = self.context.choice.plane, self.context.choice.layer
+        if plane is not None:
+            self._places[plane.source.key] = (layer, plane)
+
+    def _measure(self) -> None:
+        """Compute the KL curve once nothing else is wanted of the CRF."""
+        if not self.context.runner.is_busy("segment", "refine", "part", "live"):
+            self.start(self.session.measure)
+
     def _on_settings_changed(self, _settings: object) -> None:
-        self._debounce.start()
+        self._show_memory()
+        if not self.sliding.slide():
+            self._debounce.start()
+
+    def _show_memory(self, _event: object = None) -> None:
+        session = self.session
+        self._source.show_memory(session.settings.keep, session.memory_needed())
+        if session.image is not None:
+            self._crf.set_channels(session.image.channels)
 
     def _on_result(self, result: Result | None) -> None:
         if result is None:
@@ -134,8 +143,9 @@ class Segmenting(QObject):
         owner, plane = place
         first = self._layers.get("history") is None
         self._crf.show_changes(result.changed)
+        colours = class_colours(result.class_names)
         self._view.set_result(
-            result.class_names, class_colours(result.class_names), result.iterations
+            result.kept_names, [colours[k] for k in result.classes], result.iterations
         )
         self._steps = self._show(result, owner, plane, first=first)
         self._turn.start()
@@ -143,20 +153,14 @@ class Segmenting(QObject):
     def _show(self, result: Result, owner: object, plane: Plane, *, first: bool) -> Iterator[None]:
         history = self._layers.get("history")
         at_end = history is None or self._position("update") >= history.data.shape[0] - 1
-        yield from self._layers.steps(
-            result,
-            owner,
-            plane.source.name,
-            plane.placement,
-            class_colours(result.class_names),
-        )
+        yield from self._layers.steps(result, owner, plane.source.name, plane.placement)
         if at_end:
             self._move("update", result.iterations)
         if first:
             self._name_axes()
             self._move("class", _largest_class(result))
         self._follow_dims()
-        self._layers.mark(fresh=self._session.fresh)
+        self._layers.mark(fresh=self.session.fresh)
         self._idle.start()
         self.shown.emit(result)
 
@@ -181,36 +185,37 @@ class Segmenting(QObject):
         layer = marginals if name == "class" else (history or marginals)
         if layer is None:
             return None
-        axis: int = self._viewer.dims.ndim - layer.ndim
+        axis: int = self.viewer.dims.ndim - layer.ndim
         if name == "update" and layer is marginals:
             axis += 1
         return axis
 
     def _position(self, name: str) -> int:
         axis = self._axis(name)
-        return 0 if axis is None else int(self._viewer.dims.current_step[axis])
+        return 0 if axis is None else int(self.viewer.dims.current_step[axis])
 
     def _move(self, name: str, index: int) -> None:
         axis = self._axis(name)
         if axis is not None:
-            self._viewer.dims.set_current_step(axis, index)
+            self.viewer.dims.set_current_step(axis, index)
 
     def _name_axes(self) -> None:
-        labels = list(self._viewer.dims.axis_labels)
+        labels = list(self.viewer.dims.axis_labels)
         for name in ("class", "update"):
             axis = self._axis(name)
             if axis is not None:
                 labels[axis] = name
-        self._viewer.dims.axis_labels = tuple(labels)
+        self.viewer.dims.axis_labels = tuple(labels)
 
     def _follow_dims(self, _event: object = None) -> None:
-        if self._session.result is not None:
+        if self.session.result is not None:
             self._view.show_position(self._position("class"), self._position("update"))
 
 
 def _largest_class(result: Result) -> int:
-    """The class to look at first: the one that covers most, background apart."""
+    """Number among the kept classes of the one that covers most, background apart."""
     import numpy as np
 
     counts = np.bincount(result.labels.ravel(), minlength=len(result.class_names))
-    return int(np.argmax(counts[1:]) + 1) if counts[1:].any() else 0
+    largest = int(np.argmax(counts[1:]) + 1) if counts[1:].any() else 0
+    return result.classes.index(largest) if largest in result.classes else 0

@@ -1,232 +1,164 @@
-"""Use cases of the Tools panel: scores from other layers, objects, batches."""
+"""Use cases of the Tools panel: scores from other layers, and objects."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QFileDialog
 
-from napari_deepcrf.plugin.images import all_planes, label_source, probability_source
-from napari_deepcrf.plugin.palette import class_colours, label_colormap
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.images import label_source, probability_source
+from napari_deepcrf.plugin.label_layers import label_layer
+from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal
-from napari_deepcrf.session.batch import PlaneDone, segment_folder, segment_planes
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.objects import Objects, find_objects
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
-    from napari.viewer import Viewer
 
-    from napari_deepcrf.plugin.image_choice import ImageChoice
     from napari_deepcrf.plugin.images import Plane
     from napari_deepcrf.plugin.panels.tools_panel import ToolsPanel
-    from napari_deepcrf.plugin.workers import Runner
-    from napari_deepcrf.session import Result, Session
+    from napari_deepcrf.session import Job, Result
 
 MAX_CLASSES = 64
 
 
-class Tools(QObject):
+class Tools(Coordinator):
     """Connects the Tools panel with viewer, session and workers."""
 
-    refused = Signal(str)
     segment_wanted = Signal()
 
-    def __init__(
-        self,
-        viewer: Viewer,
-        session: Session,
-        runner: Runner,
-        choice: ImageChoice,
-        panel: ToolsPanel,
-        cleanup: ExitStack,
-        parent: QObject,
-    ) -> None:
-        super().__init__(parent)
-        self._viewer, self._session, self._runner = viewer, session, runner
-        self._choice, self._panel = choice, panel
+    def __init__(self, context: Context, panel: ToolsPanel, parent: QObject) -> None:
+        super().__init__(context, parent)
+        self._panel = panel
         self._source: object = None
+        self._confidence = 0.0
+        self._checksum: object = None
+        self._watched: list[Any] = []
         self._place: tuple[Image, Plane] | None = None
         self._objects: Labels | None = None
-        self._batch: tuple[Image, np.ndarray] | None = None
-        self._leading: list[tuple[int, ...]] = []
         panel.source_chosen.connect(self._on_source)
         panel.objects_clicked.connect(self.make_objects)
         panel.object_picked.connect(self._go_to)
-        panel.batch_stack.connect(self.segment_stack)
-        panel.batch_folder.connect(self._choose_folder)
-        session.result_changed.connect(self._on_result)
-        for event in (
-            viewer.layers.events.inserted,
-            viewer.layers.events.removed,
-            viewer.layers.events.renamed,
-        ):
-            event.connect(self._list)
-            cleanup.callback(event.disconnect, self._list)
+        self.session.result_changed.connect(self._on_result)
+        self.follow_layers(self._list)
+        context.cleanup.callback(self._unwatch)
         self._list()
 
     # ---- scores of other tools ---------------------------------------------------------
 
     def _list(self, _event: object = None) -> None:
-        from napari.layers import Image, Labels
+        from napari.layers import Image
 
         layers = [
             layer
-            for layer in self._viewer.layers
+            for layer in self.viewer.layers
             if "deepcrf" not in layer.metadata
-            and (isinstance(layer, Labels) or (isinstance(layer, Image) and _holds_classes(layer)))
+            and (_is_labels(layer) or (isinstance(layer, Image) and _holds_classes(layer)))
         ]
         if self._source is not None and self._source not in layers:
+            self._unwatch()
             self._source = None
-            self._session.choose_scores(None)
+            self.session.choose_scores(None)
         self._panel.set_sources(layers, [layer.name for layer in layers], self._source)
 
     def _on_source(self, layer: Any, confidence: float) -> None:
-        from napari.layers import Labels
-
-        self._source = layer
+        self._unwatch()
+        self._source, self._confidence = layer, confidence
         if layer is None:
-            self._session.choose_scores(None)
+            self.session.choose_scores(None)
             return
-        names, revisions = self._session.class_names, self._choice.revisions
-        if isinstance(layer, Labels):
-            source = label_source(layer, names, confidence, revisions)
+        for event in (layer.events.data, layer.events.set_data):
+            event.connect(self._on_source_edited)
+            self._watched.append(event)
+        if _is_labels(layer):
+            layer.events.paint.connect(self._on_source_edited)
+            self._watched.append(layer.events.paint)
+        self._checksum = _checksum(layer)
+        self._take_source()
+        self.segment_wanted.emit()
+
+    def _on_source_edited(self, _event: object = None) -> None:
+        """Other scores: what was refined from the earlier ones is out of date."""
+        checksum = _checksum(self._source)  # `set_data` also comes with every change of slice
+        if checksum == self._checksum:
+            return
+        self._checksum = checksum
+        self.context.choice.revisions.bump(self._source)
+        self._take_source()
+
+    def _take_source(self) -> None:
+        layer: Any = self._source
+        names, revisions = self.session.class_names, self.context.choice.revisions
+        if _is_labels(layer):
+            source = label_source(layer, names, self._confidence, revisions)
         else:
             source = probability_source(layer, names, revisions)
-        self._session.choose_scores(source)
-        self.segment_wanted.emit()
+        self.session.choose_scores(source)
+
+    def _unwatch(self) -> None:
+        for event in self._watched:
+            event.disconnect(self._on_source_edited)
+        self._watched.clear()
 
     # ---- objects -----------------------------------------------------------------------
 
     def _on_result(self, result: Result | None) -> None:
         if result is None:
             return
-        if self._choice.layer is not None and self._choice.plane is not None:
-            self._place = (self._choice.layer, self._choice.plane)
+        if self.context.choice.layer is not None and self.context.choice.plane is not None:
+            self._place = (self.context.choice.layer, self.context.choice.plane)
         counts = np.bincount(result.labels.ravel(), minlength=len(result.class_names))
         chosen = int(np.argmax(counts[1:]) + 1) if len(counts) > 1 else 0
         self._panel.set_classes(result.class_names, class_colours(result.class_names), chosen)
 
     def make_objects(self, class_index: int, minimum: int) -> None:
         """Number the regions of a class of the result, in the background."""
-        result = self._session.result
+        self.start(partial(self._objects_job, class_index, minimum))
+
+    def _objects_job(self, class_index: int, minimum: int) -> Job:
+        result = self.session.result
         if result is None:
-            self.refused.emit("result: expected a segmented image, got none")
-            return
+            raise ValueError("result: expected a segmented image, got none")
 
         def steps() -> Iterator[Event]:
             objects = find_objects(result, class_index, minimum)
             yield ObjectsFound(result.class_names[class_index], objects)
 
-        self._runner.submit(self._session.job("objects", "Making objects", steps))
-
-    def _show_objects(self, name: str, objects: Objects) -> None:
-        from napari.layers import Labels
-
-        if self._place is None:
-            return
-        image, plane = self._place
-        planes = plane.placement.ndim - 2
-        layer = Labels(
-            objects.labels.reshape(*(1,) * planes, *objects.labels.shape),
-            name=f"{image.name} [{name} objects]",
-            features=objects.table,
-            metadata={"deepcrf": "objects"},
-            **plane.placement.layer_kwargs(),
-        )
-        self._viewer.add_layer(layer)
-        self._objects = layer
-        self._panel.show_objects(objects.table)
+        return self.session.job("objects", "Making objects", steps)
 
     def _go_to(self, number: int) -> None:
         """Select an object in its layer and centre the view on it."""
         layer = self._objects
-        if layer is None or layer not in self._viewer.layers:
+        if layer is None or layer not in self.viewer.layers:
             return
         layer.selected_label = number
         position = np.argwhere(np.asarray(layer.data) == number).mean(axis=0)
         world = np.asarray(layer.data_to_world(position))
-        scene = getattr(self._viewer, "scene", self._viewer)  # where napari 0.9 keeps the camera
+        scene = getattr(self.viewer, "scene", self.viewer)  # where napari 0.9 keeps the camera
         scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
 
-    # ---- batches -----------------------------------------------------------------------
-
-    def segment_stack(self) -> None:
-        """Segment every plane of the chosen image into one labels layer."""
-        image, model = self._choice.layer, self._session.model
-        if image is None or model is None:
-            self.refused.emit("batch: expected an image and a model, got none")
-            return
-        planes = all_planes(image, self._choice.revisions)
-        shape = (*planes[0].stack_shape, *planes[0].source.shape)
-        self._batch = (image, np.zeros(shape, np.uint8))
-        self._leading = [plane.leading for plane in planes]
-        sources = [plane.source for plane in planes]
-        device, settings = self._session.device, self._session.settings
-        self._runner.submit(
-            self._session.job(
-                "batch",
-                f"Segmenting {len(sources)} planes",
-                lambda: segment_planes(sources, model, device, settings),
-            )
-        )
-
-    def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self._panel, "A folder of images")
-        if folder:
-            self.segment_folder(Path(folder))
-
-    def segment_folder(self, folder: Path) -> None:
-        """Segment every image of a folder; labels go to ``labels`` inside it."""
-        model, device, settings = self._session.model, self._session.device, self._session.settings
-        if model is None:
-            self.refused.emit("batch: expected a model, got none")
-            return
-        self._runner.submit(
-            self._session.job(
-                "batch",
-                f"Segmenting {folder.name}",
-                lambda: segment_folder(folder, folder / "labels", model, device, settings),
-            )
-        )
-
     def receive(self, event: Any) -> None:
-        """What the jobs of this panel deliver."""
-        if isinstance(event, PlaneDone) and self._batch is not None:
-            image, labels = self._batch
-            labels[self._leading[event.number]] = event.labels
-            if event.number == len(self._leading) - 1:
-                self._show_stack(image, labels)
-        elif isinstance(event, ObjectsFound):
-            self._show_objects(event.class_name, event.objects)
-
-    def _show_stack(self, image: Image, data: np.ndarray) -> None:
-        from napari.layers import Labels
-
-        layer: Labels = Labels(
-            data,
-            name=f"{image.name} [all planes]",
-            opacity=0.6,
-            scale=image.scale,
-            translate=image.translate,
-            rotate=image.rotate,
-            shear=image.shear,
-            affine=image.affine,
-            units=image.units,
-            axis_labels=image.axis_labels,
-            metadata={"deepcrf": "batch"},
+        """Show the objects that a job found."""
+        if self._place is None:
+            return
+        image, plane = self._place
+        layer = label_layer(
+            event.objects.labels,
+            plane.placement,
+            name=f"{image.name} [{event.class_name} objects]",
+            role="objects",
+            features=event.objects.table,
         )
-        names = self._session.class_names
-        layer.colormap = label_colormap(class_colours(names), first=0)
-        layer.features = {"index": range(len(names)), "class": list(names)}
-        self._viewer.add_layer(layer)
-        self._batch = None
+        self.viewer.add_layer(layer)
+        self._objects = layer
+        self._panel.show_objects(event.objects.table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +167,19 @@ class ObjectsFound:
 
     class_name: str
     objects: Objects
+
+
+def _checksum(layer: Any) -> object:
+    """Tells edited labels from others; another tool's probabilities are not edited in place."""
+    if not _is_labels(layer):
+        return id(layer.data)
+    return zlib.crc32(np.ascontiguousarray(layer.data).data)
+
+
+def _is_labels(layer: object) -> bool:
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels)
 
 
 def _holds_classes(layer: Image) -> bool:

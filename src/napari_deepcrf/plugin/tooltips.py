@@ -9,6 +9,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "image": "The image to segment. Of a stack, the plane that the viewer shows.",
     "model": "Trained network and CRF. The last entry opens a .safetensors file.",
     "device": "Where the network runs. ‘auto’ takes a CUDA GPU if there is one.",
+    "keep_marginals": "Which marginals become layers, in half precision. Fewer take less memory, "
+    "shown beside before it is taken; labels and uncertainty are kept of every update.",
     "segment": "Run network and CRF on the image and add the results as layers (Shift+D).",
     "cancel": "Stop what is running. Layers and models stay as they are.",
     "badge": "Whether the layers belong to the image, the model and the CRF settings chosen now.",
@@ -25,7 +27,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "like colour take the same label.",
     "theta_beta": "Colour width of the appearance kernel in grey levels of 0–255. Smaller: only "
     "nearly equal colours attract each other.",
-    "independent": "One width for every axis and colour channel: all nine parameters.",
+    "independent": "A slider for every axis and colour channel: all nine parameters.",
+    "method": "How sums over all pairs of pixels are computed, and how the updates are made.",
     "iterations": "Number of mean-field updates. More: labels spread farther and settle.",
     "quality": "fast: as other tools do. accurate: closer to the exact sums, slower. "
     "exact: brute force, for small images.",
@@ -33,7 +36,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "update, slower.",
     "compatibility": "How labels attract each other: as the model learned, or Potts: equal ones "
     "only, all alike. The same for a model that did not learn it.",
-    "learned": "Set widths and weights back to what the model was trained to.",
+    "learned": "Set widths and weights back to what the model was trained to, the notches below "
+    "the sliders.",
     "curve": "Top: KL divergence between the marginals and the CRF, above its last value. "
     "Bottom: share of pixels that changed their label. Both flat means that more updates "
     "change nothing.",
@@ -47,7 +51,8 @@ TOOLTIPS: Final[dict[str, str]] = {
     "new_list": "Start over with two classes, background and object.",
     "live": "After every stroke, fit the top layer to the scribbles and refine again.",
     # training
-    "train_data": "Scribbles of this image, or a folder of VOC layout or of image/label pairs.",
+    "train_data": "Pairs of layers, or a folder of VOC layout or with images and labels.",
+    "pairs": "Labels layers and the images they annotate; ticked ones are trained on.",
     "configuration": "scribbles: short, on the painted pixels. compact: the embedded model's "
     "recipe. paper: the paper's two stages.",
     "train": "Train in the background (Shift+S). The present model stays until you keep the "
@@ -59,7 +64,11 @@ TOOLTIPS: Final[dict[str, str]] = {
     "save_model": "Write the model in use, with its CRF parameters, to a .safetensors file.",
     "model_folder": "Open the folder of the model's file.",
     "loss_curve": "Negative log-likelihood of the labelled pixels at every step.",
-    "iou_curve": "Mean IoU on the validation images, of the network alone and with the CRF.",
+    "iou_curve": "Mean IoU of the network alone and with the CRF, on validation images, on pairs "
+    "held out from training, or on what was painted.",
+    "view_before": "Labels by the model as it was before the training.",
+    "view_after": "Labels by the trained model.",
+    "view_changed": "Where the two differ.",
     # a CRF for anything, objects, batch
     "source": "Refine the model's scores, or those of another tool: a layer of probabilities "
     "(classes first) or a labels layer.",
@@ -69,6 +78,12 @@ TOOLTIPS: Final[dict[str, str]] = {
     "table": "Number, area in pixels, mean probability of the class, and mean entropy of the "
     "marginals along the border. Click a row to go to the object.",
     "minimum": "Regions with fewer pixels are left out.",
-    "batch": "Segment every plane of the stack, or every image of a folder, with the same model "
-    "and CRF settings.",
+    "batch_stack": "Segment every plane of the stack into one labels layer.",
+    "batch_folder": "Folder of images to segment.",
+    "batch_out": "Folder for the labels and a table of areas.",
+    "batch_format": "png: with VOC's palette. numpy: .npy files. ome-zarr: pyramids. coco-rle: run "
+    "lengths in JSON.",
+    "batch_run": "Segment every image of the folder with the model and the CRF settings as they "
+    "are now; what is already there for the same image and settings is kept.",
+    "batch_open": "Show the labels in the file manager.",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,77 +10,85 @@ from qtpy.QtCore import QObject, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
-from napari_deepcrf.plugin.palette import class_colours, label_colormap
+from napari_deepcrf.plugin.comparing import Comparing
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.session import Progress
+from napari_deepcrf.session.comparison import Comparison
 from napari_deepcrf.session.training import PreviewReady, TrainingDone
 
 if TYPE_CHECKING:
     from napari.layers import Labels
-    from napari.viewer import Viewer
 
+    from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.annotating import Annotating
-    from napari_deepcrf.plugin.image_choice import ImageChoice
     from napari_deepcrf.plugin.panels.train_panel import TrainPanel
-    from napari_deepcrf.plugin.workers import Runner
+    from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.learning import Learning
 
 MODEL_FILTER = "Models (*.safetensors)"
 
 
-class TrainingControl(QObject):
+class TrainingControl(Coordinator):
     """Runs trainings and shows how they go."""
 
-    refused = Signal(str)
     segment_wanted = Signal()
 
     def __init__(
         self,
-        viewer: Viewer,
+        context: Context,
         learning: Learning,
-        runner: Runner,
-        choice: ImageChoice,
         annotating: Annotating,
         panel: TrainPanel,
-        cleanup: ExitStack,
         parent: QObject,
     ) -> None:
-        super().__init__(parent)
-        self._viewer, self._learning, self._runner = viewer, learning, runner
-        self._choice, self._annotating, self._panel = choice, annotating, panel
+        super().__init__(context, parent)
+        self._learning, self._annotating, self._panel = learning, annotating, panel
+        self._comparing = Comparing(context, panel, self)
+        self._before: tuple[DeepCRF, CRFSettings] | None = None
         self._preview: Labels | None = None
         self._mean_seconds = 0.0
+        self._connect()
+
+    def _connect(self) -> None:
+        panel, learning, runner = self._panel, self._learning, self.context.runner
         panel.train_clicked.connect(self.train)
         panel.folder_wanted.connect(self._choose_folder)
         panel.pause_clicked.connect(self._pause)
         panel.stop_clicked.connect(learning.stop)
         panel.keep_clicked.connect(learning.keep)
         panel.revert_clicked.connect(learning.revert)
-        panel.save_clicked.connect(self._save)
+        panel.save_clicked.connect(self.choose_file)
         panel.folder_clicked.connect(self._open_folder)
         learning.trained.connect(self._on_trained)
         learning.settled.connect(self._on_settled)
         runner.started.connect(lambda job: self._show_job(job, running=True))
         runner.ended.connect(lambda job: self._show_job(job, running=False))
-        removed = viewer.layers.events.removed
-        removed.connect(self._on_removed)
-        cleanup.callback(removed.disconnect, self._on_removed)
+        self._comparing.refused.connect(self.refused)
+        self._annotating.pairs_changed.connect(panel.show_pairs)
+        panel.pair_toggled.connect(self._annotating.pairing.use)
+        panel.show_pairs(self._annotating.pairing.offers())
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
 
     def train(self) -> None:
         """Start a training on the painted images, or on the folder chosen."""
-        folder = self._panel.chosen_folder()
-        pairs = [] if folder else self._annotating.pairs()
-        try:
-            job = self._learning.train(
-                pairs, Path(folder) if folder else None, self._panel.recipe.currentText()
-            )
-        except ValueError as error:
-            self.refused.emit(str(error))
+        if self.start(self._train_job) is None:
             return
         self._panel.start_curves()
         self._panel.show_verdict("")
         self._panel.progress.setText("Preparing…")
         self._mean_seconds = 0.0
-        self._runner.submit(job)
+
+    def _train_job(self) -> Job:
+        folder = self._panel.chosen_folder()
+        pairs = [] if folder else self._annotating.pairs()
+        recipe = self._panel.recipe.currentText()
+        job = self._learning.train(pairs, Path(folder) if folder else None, recipe)
+        session = self.session
+        if not self._learning.on_trial and session.model is not None:
+            self._before = session.model, session.settings
+        return job
 
     def receive(self, event: Any) -> None:
         """Show an event of the trainer; their names tell them apart, which needs no torch."""
@@ -94,6 +102,10 @@ class TrainingControl(QObject):
             self._panel.add_iou(event.stage, event.step, event.mean_iou)
         elif isinstance(event, PreviewReady):
             self._show_preview(event)
+        elif isinstance(event, Comparison):
+            self._comparing.receive(event)
+        elif isinstance(event, Progress):
+            self._panel.measured_on.setText(event.text)
 
     def _describe(self, event: Any) -> str:
         weight = 0.1 if self._mean_seconds else 1.0
@@ -105,40 +117,35 @@ class TrainingControl(QObject):
         )
 
     def _show_preview(self, event: PreviewReady) -> None:
-        plane, image = self._choice.plane, self._choice.layer
+        plane, image = self.context.choice.plane, self.context.choice.layer
         if plane is None or image is None or plane.source.key != event.image_key:
             return
-        planes = plane.placement.ndim - 2
-        data = event.labels.reshape(*(1,) * planes, *event.labels.shape)
         if self._preview is None:
-            from napari.layers import Labels
-
-            self._preview = Labels(
-                data,
-                name=f"{image.name} [training preview]",
-                opacity=0.5,
-                metadata={"deepcrf": "preview"},
-                **plane.placement.layer_kwargs(),
+            name = f"{image.name} [training preview]"
+            self._preview = label_layer(
+                event.labels, plane.placement, name=name, role="preview", opacity=0.5
             )
-            self._preview.colormap = label_colormap(
-                class_colours(self._learning.classes.names), first=0
-            )
-            selected = set(self._viewer.layers.selection)
-            self._viewer.add_layer(self._preview)
-            self._viewer.layers.selection = selected
+            show_classes(self._preview, self._learning.classes.names)
+            self.add_layer(self._preview)
         else:
-            self._preview.data = data
+            self._preview.data = on_axes_of(plane.placement, event.labels)
 
     def _on_trained(self, event: TrainingDone) -> None:
         how = "Stopped early. " if event.stopped else ""
         self._panel.show_verdict(
             f"{how}The trained model is in use on trial. Keep it, or revert to the one before?"
         )
-        if self._preview is not None and self._preview in self._viewer.layers:
-            self._viewer.layers.remove(self._preview)
+        self._remove_preview()
         self.segment_wanted.emit()
+        if self._before is not None:
+            self._comparing.compare(self._before, (event.model, self.session.settings))
+
+    def _remove_preview(self) -> None:
+        if self._preview is not None and self._preview in self.viewer.layers:
+            self.viewer.layers.remove(self._preview)
 
     def _on_settled(self, kept: bool) -> None:
+        self._comparing.clear()
         self._panel.show_verdict("")
         self._panel.progress.setText(
             "The trained model is kept; save it to use it again." if kept else "Reverted."
@@ -149,33 +156,34 @@ class TrainingControl(QObject):
     def _show_job(self, job: Any, *, running: bool) -> None:
         if job.kind == "train":
             self._panel.show_running(running)
+            if not running:
+                self._remove_preview()
             if not running and self._panel.progress.text() == "Preparing…":
                 self._panel.progress.setText("Nothing trained.")
 
     def _pause(self) -> None:
-        paused = self._runner.toggle_pause("train")
+        paused = self.context.runner.toggle_pause("train")
         self._panel.show_running(True, paused=paused)
 
     def _choose_folder(self) -> None:
         self._panel.set_folder(
-            QFileDialog.getExistingDirectory(self._panel, "A VOC folder to train on")
+            QFileDialog.getExistingDirectory(
+                self._panel, "A VOC folder, or one with images and labels"
+            )
         )
 
-    def _save(self) -> None:
-        session = self._learning.session
-        if session.model is None:
-            self.refused.emit("model: expected a model to save, got none")
-            return
+    def choose_file(self) -> None:
+        """Ask where to save the model in use, and save it."""
         path, _ = QFileDialog.getSaveFileName(self._panel, "Save the model", "", MODEL_FILTER)
         if path:
             self.save(Path(path).with_suffix(".safetensors"))
 
     def save(self, path: Path) -> None:
         """Write the model in use in the background."""
-        self._runner.submit(self._learning.session.save_model(path))
+        self.start(partial(self.session.save_model, path))
 
     def _open_folder(self) -> None:
-        path = Path(self._learning.session.model_name)
+        path = Path(self.session.model_name)
         folder = path.parent if path.is_file() else Path.home()
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
 

@@ -8,18 +8,19 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject
 
+from napari_deepcrf.interrupt import Interrupted, interruptible
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.events import Event, Job
 
-LANES = {"segment": "crf", "refine": "crf", "measure": "crf", "live": "crf"}
+LANES = dict.fromkeys(("segment", "refine", "part", "measure", "live"), "crf")
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 
 class Runner(QObject):
     """Starts jobs off the GUI thread and relays their events to it.
 
-    A job of a busy lane waits until the running one has stopped at its next event; only the
-    latest waiting job is kept.
+    A job of a busy lane waits until the running one has stopped, at its next event or checkpoint;
+    only the latest waiting job is kept.
     """
 
     started = Signal(object)  # Job
@@ -50,18 +51,18 @@ class Runner(QObject):
         lane = LANES.get(job.kind, job.kind)
         if lane in self._running:
             self._waiting[lane] = job
-            self._running[lane][1].quit()
+            self._stop(*self._running[lane])
         else:
             self._start(lane, job)
 
     def cancel(self, kind: str | None = None) -> None:
-        """Ask jobs (of one kind) to stop at their next event and drop waiting ones."""
+        """Ask jobs (of one kind) to stop and drop waiting ones."""
         for lane, job in list(self._waiting.items()):
             if kind in (None, job.kind):
                 del self._waiting[lane]
         for job, worker in self._running.values():
             if kind in (None, job.kind):
-                worker.quit()
+                self._stop(job, worker)
 
     def toggle_pause(self, kind: str) -> bool:
         """Pause or resume the job of a kind; returns whether it is to be paused now."""
@@ -77,9 +78,21 @@ class Runner(QObject):
         self._closed = True
         self.cancel()
 
+    @staticmethod
+    def _stop(job: Job, worker: GeneratorWorker[Any, Any, Any]) -> None:
+        job.cancelled.set()
+        worker.quit()
+
     def _start(self, lane: str, job: Job) -> None:
         def iterate() -> Iterator[Event]:
-            yield from job.steps()
+            steps = job.steps()
+            while True:
+                with interruptible(job.cancelled):  # not around the yield: threads are shared
+                    try:
+                        event = next(steps)
+                    except (StopIteration, Interrupted):
+                        return
+                yield event
 
         worker = create_worker(iterate, _start_thread=False, _ignore_errors=True)
         self._running[lane] = (job, worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable
@@ -81,14 +82,21 @@ class ClassList:
             self.changed.emit()
 
 
-def content_key(image: Array) -> str:
-    """Name pixels by their content, the same after a restart.
+def content_key(image: Any) -> str:
+    """Name the pixels of an image or stack by their content, the same after a restart.
 
-    Large images are sampled: shape, type and at most some 65,000 pixels enter the hash.
+    Shape, type and a sample enter the hash: of a stack its first, middle and last planes, of each
+    at most some 65,000 pixels. Arrays that load when they are indexed are asked for no more.
     """
-    step = max(1, int(np.ceil((image.shape[0] * image.shape[1] / 65536) ** 0.5)))
-    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
-    digest.update(np.ascontiguousarray(image[::step, ::step]).tobytes())
+    shape = tuple(int(n) for n in image.shape)
+    digest = hashlib.sha256(f"{shape} {image.dtype}".encode())
+    channels = 1 if len(shape) > 2 and shape[-1] <= 4 else 0
+    stack, (height, width) = shape[: -2 - channels], shape[len(shape) - 2 - channels :][:2]
+    step = max(1, int(np.ceil((height * width / 65536) ** 0.5)))
+    ends = [sorted({0, n // 2, n - 1}) for n in stack]
+    for index in itertools.product(*ends):
+        plane = np.asarray(image[(*index, slice(None, None, step), slice(None, None, step))])
+        digest.update(np.ascontiguousarray(plane).tobytes())
     return digest.hexdigest()[:32]
 
 

@@ -45,9 +45,15 @@ def segment_planes(
 
 
 def segment_folder(
-    folder: Path, out: Path, model: DeepCRF, device: str, settings: CRFSettings
+    folder: Path,
+    out: Path,
+    model: DeepCRF,
+    device: str,
+    settings: CRFSettings,
+    *,
+    kind: str = "png",
 ) -> Iterator[Event]:
-    """Segment every image file; labels are written as VOC-palette PNG of the same name.
+    """Segment every image file; labels get the same name, as VOC-palette PNG or of another kind.
 
     Results that are there already, of the same image, model and settings, are kept; an image that
     cannot be used stops nothing. Raises ValueError at the end, in one line, if there were any.
@@ -66,7 +72,7 @@ def segment_folder(
     done = 0
     failures: list[str] = []
     yield Progress(f"Segmenting {images[0].name}", 0, len(images))
-    for event in segment_files(images, out, tuned, BatchOptions(device=device)):
+    for event in segment_files(images, out, tuned, BatchOptions(device=device, kind=kind)):
         if isinstance(event, SummaryWritten):
             continue
         if isinstance(event, ImageFailed):

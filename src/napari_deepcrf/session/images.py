@@ -22,7 +22,11 @@ class ImageSource:
     shape: tuple[int, int]
     """(H, W), known before anything is read."""
     read: Callable[[], Array] = field(repr=False, compare=False)
-    """Returns (H, W) or (H, W, C), C = 1, 3 or 4."""
+    """Returns (H, W) or (H, W, C), C = 1, 3 or 4: what networks see."""
+    read_channels: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
+    """Returns (H, W, C) in 0–255, all channels for the CRF; None: it sees what networks do."""
+    channels: int = 3
+    """Number of channels that the CRF sees: grey levels count as three equal ones."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,21 @@ class ScoreSource:
     class_names: tuple[str, ...]
     read: Callable[[], Array] = field(repr=False, compare=False)
     """Returns (L, H, W) float32 scores (log-probabilities up to a constant)."""
+
+
+def stretched_channels(planes: Array) -> Array:
+    """(C, H, W) of any numbers -> (H, W, C) float32, each channel by itself brought to 0–255."""
+    from napari_deepcrf.data.images import check_pixels
+
+    return np.concatenate([check_pixels(plane) for plane in planes], axis=2)
+
+
+def as_rgb(channels: Array) -> Array:
+    """(H, W, 3): the first three of (H, W, C) channels, black for those that lack."""
+    rgb = np.zeros((*channels.shape[:2], 3), channels.dtype)
+    count = min(3, channels.shape[2])
+    rgb[..., :count] = channels[..., :count]
+    return rgb
 
 
 def scores_from_probabilities(values: Array) -> Array:

@@ -59,7 +59,7 @@ def segment_image(
     cache = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
-        image=pixels,
+        image=pixels if image.read_channels is None else image.read_channels(),
         scores=scores,
         class_names=tuple(model.class_names),
         device=str(predictor.device),
@@ -87,7 +87,7 @@ def segment_scores(
     cache = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
-        image=pixels,
+        image=pixels if image.read_channels is None else image.read_channels(),
         scores=scores,
         class_names=source.class_names,
         device=str(resolve_device(device)),

@@ -71,6 +71,7 @@ class Learning:
             init=session.model,
             config=config,
             preview=session.image,
+            device=session.device,
         )
         control = self._control = TrainingControl()
         return session.job("train", "Training", lambda: training.train(plan, control))

@@ -93,10 +93,22 @@ class UnaryCache:
         image = torch.from_numpy(self.image).permute(2, 0, 1)[None].to(self.device)
         scores = torch.from_numpy(self.scores)[None].to(self.device)
         learned = self.compatibility if settings.compatibility == "learned" else None
+        settings = fit_to_channels(settings, image.shape[1])
         crf = dense_crf(settings, channels=image.shape[1], compatibility=learned).to(self.device)
         with torch.inference_mode():
             self._prepared = crf.prepare(image, previous=self._prepared)
         return crf, scores, image
+
+
+def fit_to_channels(settings: CRFSettings, channels: int) -> CRFSettings:
+    """The settings for an image with so many channels.
+
+    Colour widths of another number, as learned on RGB, give way to their geometric mean.
+    """
+    widths = settings.parameters.theta_beta
+    if not isinstance(widths, tuple) or len(widths) == channels:
+        return settings
+    return settings.with_(theta_beta=float(np.exp(np.mean(np.log(widths)))))
 
 
 def learned_compatibility(model: DeepCRF) -> Array | None:

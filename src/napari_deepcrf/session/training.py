@@ -57,6 +57,8 @@ class TrainingPlan:
     """Name of the recipe."""
     preview: ImageSource | None = None
     """Image to segment every few seconds."""
+    device: str = "auto"
+    """Where to train."""
 
 
 @dataclass(eq=False)
@@ -91,22 +93,25 @@ def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
     """
     yield Progress("Reading the training data")
     from napari_deepcrf.training.config import named_config
-    from napari_deepcrf.training.events import StageStarted
+    from napari_deepcrf.training.events import Finished, StageStarted
     from napari_deepcrf.training.run import TrainingRun
 
     training, validation, measured_on = _datasets(plan)
     config = named_config(plan.config)
     if validation is not None and len(validation) <= FEW:
         config = _validate_often(config)
-    yield Progress(f"Preparing {len(training)} images; the IoU is {measured_on}")
-    run = TrainingRun(config, training, validation=validation, init=plan.init)
+    images = f"{len(training)} image" + ("s" if len(training) != 1 else "")
+    yield Progress(f"Training on {images}; the IoU is {measured_on}")
+    run = TrainingRun(config, training, validation=validation, init=plan.init, device=plan.device)
     last_preview = time.monotonic()
     stopped = False
     with closing(run.events()) as events, ExitStack() as hooks:
         for event in events:
-            if isinstance(event, StageStarted):  # the network may be another one by now
-                hooks.close()
+            # between two stages a network may be rebuilt from this one, hooks and all
+            if isinstance(event, StageStarted):
                 hooks.enter_context(interruptible_network(run.model))
+            elif isinstance(event, Finished):
+                hooks.close()
             yield event
             if control.stop.is_set():
                 stopped = True

@@ -54,8 +54,9 @@ class AnnotatePanel(QWidget):
         self.reset = button("New list", "new_list")
         self.live = QCheckBox("Live: follow every stroke")
         self.live.setToolTip(TOOLTIPS["live"])
-        self.note = QLabel()
-        self.note.setWordWrap(True)
+        self.live_note, self.note = QLabel(), QLabel()
+        for label in (self.live_note, self.note):
+            label.setWordWrap(True)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         box = QWidget()
@@ -67,6 +68,7 @@ class AnnotatePanel(QWidget):
         layout.addRow(self.classes)
         layout.addRow(row(self.add, self.colour, self.reset))
         layout.addRow(self.live)
+        layout.addRow(self.live_note)
         layout.addRow(self.note)
         self.annotate.clicked.connect(self.annotate_clicked)
         self.layer.activated.connect(self._on_layer)
@@ -93,7 +95,8 @@ class AnnotatePanel(QWidget):
             current = self.classes.currentRow()
             self.classes.clear()
             for index, entry in enumerate(classes):
-                item = QListWidgetItem(swatch(entry.colour), entry.name)
+                key = str(index + 1) if index < KEYS else ""
+                item = QListWidgetItem(swatch(entry.colour, key), entry.name)
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
                 if index < KEYS:
                     item.setToolTip(f"Shift+{index + 1} picks it")

@@ -43,30 +43,31 @@ class CRFPanel(QWidget):
         outer.setSpacing(0)
         box = QWidget()
         self._form = form(box)
+        self._form.setVerticalSpacing(3)
         outer.addWidget(box)
         for name in SLIDERS:
             self._add_sliders(name)
-        self.independent = QCheckBox("one width per axis and channel")
+        self.independent = QCheckBox("per axis, channel")
         self.independent.setToolTip(TOOLTIPS["independent"])
-        self._form.addRow(self.independent)
+        self.learned = button("Back to learned", "learned")
+        self._form.addRow(row(self.independent, self.learned))
         self.iterations = QSpinBox()
         self.iterations.setRange(1, MAX_ITERATIONS)
         self.iterations.setKeyboardTracking(False)
         self.quality = _choices("fast", "accurate", "exact")
         self.inference = _choices("parallel", "convergent")
         self.compatibility = _choices("learned", "potts")
-        add_row(self._form, "Updates", self.iterations, "iterations")
-        add_row(self._form, "Lattice", self.quality, "quality")
-        add_row(self._form, "Inference", self.inference, "inference")
-        add_row(self._form, "Labels", self.compatibility, "compatibility")
-        self.learned = button("Back to learned", "learned")
-        self._form.addRow(row(self.learned))
-        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=76)
-        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=108)
+        methods = row(self.quality, self.inference)
+        updates = row(self.iterations, self.compatibility)
+        add_row(self._form, "Method", methods, "method", self.quality)
+        add_row(self._form, "Updates", updates, "iterations", self.iterations)
+        for name in ("quality", "inference", "iterations", "compatibility"):
+            getattr(self, name).setToolTip(TOOLTIPS[name])
+        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=58)
+        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=86)
         for plot in (self.divergence, self.changes):
             plot.setToolTip(TOOLTIPS["curve"])
-            outer.addWidget(plot)
-        outer.addStretch(1)
+            outer.addWidget(plot, stretch=1)
         self._connect()
         self._show_split(False)
 
@@ -84,6 +85,7 @@ class CRFPanel(QWidget):
             for slider, number in zip(sliders, values, strict=False):
                 if slider.value() != number:
                     slider.set_value(number)
+        self._mark(learned)
         with (
             QSignalBlocker(self.iterations),
             QSignalBlocker(self.quality),
@@ -96,10 +98,16 @@ class CRFPanel(QWidget):
             self.inference.setCurrentText(settings.inference)
         self.learned.setEnabled(learned is not None and learned != parameters)
 
+    def is_sliding(self) -> bool:
+        """Whether a slider is held by the mouse now."""
+        return any(s.slider.isSliderDown() for group in self.sliders.values() for s in group)
+
     def set_channels(self, channels: int) -> None:
-        """Number of the image's colour channels: that many colour widths can be split."""
-        self._channels = channels
-        self._show_split(self.independent.isChecked())
+        """Number of the image's colour channels: up to three have widths of their own."""
+        channels = channels if channels <= len(AXES["theta_beta"]) else 1
+        if channels != self._channels:
+            self._channels = channels
+            self._show_split(self.independent.isChecked())
 
     def show_divergence(self, values: Sequence[float]) -> None:
         """KL per pixel after updates 0…T, drawn above its last value: its zero is unknown."""
@@ -114,6 +122,13 @@ class CRFPanel(QWidget):
         """Recolour the plots."""
         self.divergence.apply_theme(name)
         self.changes.apply_theme(name)
+
+    def _mark(self, learned: CRFParameters | None) -> None:
+        for name, sliders in self.sliders.items():
+            value = None if learned is None else getattr(learned, name)
+            values = value if isinstance(value, tuple) else (value,) * len(sliders)
+            for slider, number in zip(sliders, values, strict=False):
+                slider.set_mark(number)
 
     def _add_sliders(self, name: str) -> None:
         text, low, high = SLIDERS[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -31,12 +33,14 @@ def form(parent: QWidget) -> QFormLayout:
     return layout
 
 
-def add_row(layout: QFormLayout, text: str, widget: QWidget, tip: str) -> None:
-    """Add a labelled control with its tooltip on both."""
+def add_row(
+    layout: QFormLayout, text: str, widget: QWidget, tip: str, buddy: QWidget | None = None
+) -> None:
+    """Add a labelled control with its tooltip on both; the label is the ``buddy``'s, if given."""
     label = QLabel(text)
     label.setFixedWidth(LABEL_WIDTH)
     label.setToolTip(TOOLTIPS[tip])
-    label.setBuddy(widget)
+    label.setBuddy(buddy or widget)
     widget.setToolTip(TOOLTIPS[tip])
     layout.addRow(label, widget)
 
@@ -66,12 +70,12 @@ def scrolled(panel: QWidget) -> QScrollArea:
     return area
 
 
-def row(*widgets: QWidget) -> QWidget:
-    """Widgets side by side, sharing the width."""
+def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:
+    """Widgets side by side, sharing the width, equally unless ``stretch`` has their shares."""
     box = QWidget()
     layout = QHBoxLayout(box)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(6)
-    for widget in widgets:
-        layout.addWidget(widget, stretch=1)
+    for number, widget in enumerate(widgets):
+        layout.addWidget(widget, stretch=stretch[number] if stretch else 1)
     return box

@@ -7,10 +7,17 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_deepcrf.plugin.panels.form import add_row, button, combo, form
+from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
 from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.session.settings import Keep
 
 OPEN_FILE = "Open a model file…"
+KEEP = {
+    "all marginals": Keep(),
+    "of present classes": Keep(present_only=True),
+    "of the last update": Keep(last_only=True),
+    "of both only": Keep(present_only=True, last_only=True),
+}
 
 
 class SourcePanel(QWidget):
@@ -20,6 +27,7 @@ class SourcePanel(QWidget):
     model_chosen = Signal(str)  # zoo name or path
     open_model = Signal()
     device_chosen = Signal(str)
+    keep_chosen = Signal(object)  # Keep
     segment_clicked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -28,6 +36,9 @@ class SourcePanel(QWidget):
         self.image = combo()
         self.model = combo()
         self.device = combo()
+        self.keep = combo()
+        self.keep.addItems(list(KEEP))
+        self.memory = QLabel()
         self.device_note = QLabel()
         self.device_note.setWordWrap(True)
         self.segment = button("Segment  (Shift+D)", "segment")
@@ -36,6 +47,9 @@ class SourcePanel(QWidget):
         add_row(layout, "Model", self.model, "model")
         add_row(layout, "Device", self.device, "device")
         layout.addRow(self.device_note)
+        add_row(
+            layout, "Keep", row(self.keep, self.memory, stretch=(1, 0)), "keep_marginals", self.keep
+        )
         layout.addRow(self.segment)
         self.device_note.hide()
         self.image.activated.connect(self._on_image)
@@ -43,6 +57,7 @@ class SourcePanel(QWidget):
         self.device.activated.connect(
             lambda: self.device_chosen.emit(str(self.device.currentData()))
         )
+        self.keep.activated.connect(lambda: self.keep_chosen.emit(KEEP[self.keep.currentText()]))
         self.segment.clicked.connect(self.segment_clicked)
 
     def set_images(self, layers: Sequence[object], names: Sequence[str], chosen: object) -> None:
@@ -75,6 +90,13 @@ class SourcePanel(QWidget):
         self.device_note.setText(note)
         self.device_note.setVisible(bool(note))
 
+    def show_memory(self, keep: Keep, needed: int) -> None:
+        """Show what is kept of a result, and the bytes at most that its layers will take."""
+        with QSignalBlocker(self.keep):
+            self.keep.setCurrentIndex(list(KEEP.values()).index(keep))
+        most = "≤ " if keep.present_only else ""
+        self.memory.setText(f"{most}{in_words(needed)}" if needed else "")
+
     def _on_image(self, index: int) -> None:
         if index < len(self._layers):
             self.image_chosen.emit(self._layers[index])
@@ -85,3 +107,8 @@ class SourcePanel(QWidget):
             self.open_model.emit()
         else:
             self.model_chosen.emit(str(name))
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as people say it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_deepcrf.plugin.panels.form import button
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 
+LONGEST = 240
+"""Characters of an error that are shown; all of it is in the tooltip."""
 ERROR_STYLE = "color: #e05561"
 BADGES = {
     "fresh": ("● up to date", "color: #5fb878"),
@@ -67,7 +71,8 @@ class StatusPanel(QWidget):
 
     def show_error(self, text: str) -> None:
         """Something failed, or cannot be done."""
-        self.show_idle(text)
+        self.show_idle(shorten(text, LONGEST, placeholder=" …"))
+        self.text.setToolTip(text if len(text) > LONGEST else "")
         self._style(self.text, ERROR_STYLE)
 
     def set_badge(self, state: str) -> None:
@@ -78,6 +83,7 @@ class StatusPanel(QWidget):
 
     def _say(self, text: str) -> None:
         self._style(self.text, "")
+        self.text.setToolTip("")
         self.text.setText(text)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A CRF for other tools' results, objects from classes, and batches."""
+"""A CRF for other tools' results, and objects from classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
+from napari_deepcrf.plugin.panels.form import add_row, button, combo, form
 from napari_deepcrf.plugin.panels.view_panel import swatch
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
@@ -35,13 +35,11 @@ TABLE_HEIGHT = 150
 
 
 class ToolsPanel(QWidget):
-    """Three small forms; each emits what the user wants."""
+    """Two small forms; each emits what the user wants."""
 
     source_chosen = Signal(object, float)  # a layer or None for the model; confidence
     objects_clicked = Signal(int, int)  # class index, least size in pixels
     object_picked = Signal(int)
-    batch_stack = Signal()
-    batch_folder = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,8 +57,6 @@ class ToolsPanel(QWidget):
         self.minimum.setSuffix(" px")
         self.objects = button("Make objects", "objects")
         self.objects.setEnabled(False)
-        self.stack = button("All planes", "batch")
-        self.folder = button("A folder…", "batch")
         outer = QVBoxLayout(self)
         outer.setContentsMargins(6, 6, 6, 6)
         outer.setSpacing(8)
@@ -73,8 +69,6 @@ class ToolsPanel(QWidget):
         objects.addRow(self.objects)
         self.table = _table()
         objects.addRow(self.table)
-        batch = self._group(outer, "Batch, same model and settings")
-        batch.addRow(row(self.stack, self.folder))
         outer.addStretch(1)
         self.source.activated.connect(self._emit_source)
         self.confidence.valueChanged.connect(self._emit_source)
@@ -84,8 +78,6 @@ class ToolsPanel(QWidget):
             )
         )
         self.table.cellClicked.connect(self._on_row)
-        self.stack.clicked.connect(self.batch_stack)
-        self.folder.clicked.connect(self.batch_folder)
         self.set_sources((), (), None)
 
     def _group(self, outer: QVBoxLayout, title: str) -> QFormLayout:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_deepcrf.plugin.curves import CurvePlot
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
@@ -13,6 +15,8 @@ from napari_deepcrf.plugin.tooltips import TOOLTIPS
 RECIPES = ("scribbles", "compact", "paper")
 PAINTED = "Painted images"
 FOLDER = "Choose a folder…"
+VIEWS = ("before", "after", "changed")
+PAIRS_HEIGHT = 58
 
 
 class TrainPanel(QWidget):
@@ -26,6 +30,8 @@ class TrainPanel(QWidget):
     revert_clicked = Signal()
     save_clicked = Signal()
     folder_clicked = Signal()
+    pair_toggled = Signal(object, bool)  # a labels layer, whether to train on it
+    view_chosen = Signal(str)  # before, after, changed
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -35,6 +41,10 @@ class TrainPanel(QWidget):
         self.data = combo()
         self.recipe = combo()
         self.recipe.addItems(list(RECIPES))
+        self.pairs = QListWidget()
+        self.pairs.setToolTip(TOOLTIPS["pairs"])
+        self.pairs.setFixedHeight(PAIRS_HEIGHT)
+        self._layers: list[object] = []
         self.train = button("Train  (Shift+S)", "train")
         self.pause = button("Pause", "pause")
         self.stop = button("Stop, keep best", "stop")
@@ -43,8 +53,10 @@ class TrainPanel(QWidget):
         self.save = button("Save model…", "save_model")
         self.folder = button("Open folder", "model_folder")
         self.progress = QLabel("Nothing trained yet.")
-        self.verdict = QLabel()
-        for label in (self.progress, self.verdict):
+        self.measured_on = QLabel()
+        self.verdict, self.changed = QLabel(), QLabel()
+        self.views = {name: button(name.capitalize(), f"view_{name}") for name in VIEWS}
+        for label in (self.progress, self.measured_on, self.verdict, self.changed):
             label.setWordWrap(True)
         self.loss = CurvePlot("", "loss", ("loss",), height=86)
         self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=120)
@@ -55,6 +67,8 @@ class TrainPanel(QWidget):
         self.set_folder("")
         self.show_running(False)
         self.show_verdict("")
+        self.show_changed(None, "")
+        self.show_pairs([])
 
     def _lay_out(self) -> None:
         outer = QVBoxLayout(self)
@@ -63,10 +77,12 @@ class TrainPanel(QWidget):
         box = QWidget()
         layout = form(box)
         add_row(layout, "Data", self.data, "train_data")
+        layout.addRow(self.pairs)
         add_row(layout, "Recipe", self.recipe, "configuration")
         layout.addRow(self.train)
         layout.addRow(row(self.pause, self.stop))
         layout.addRow(self.progress)
+        layout.addRow(self.measured_on)
         outer.addWidget(box)
         outer.addWidget(self.loss)
         outer.addWidget(self.iou)
@@ -75,6 +91,9 @@ class TrainPanel(QWidget):
         layout.addRow(self.verdict)
         self._verdict_row = row(self.keep, self.revert)
         layout.addRow(self._verdict_row)
+        layout.addRow(self.changed)
+        self._views_row = row(*self.views.values())
+        layout.addRow(self._views_row)
         layout.addRow(row(self.save, self.folder))
         outer.addWidget(end)
         outer.addStretch(1)
@@ -88,6 +107,10 @@ class TrainPanel(QWidget):
         self.revert.clicked.connect(self.revert_clicked)
         self.save.clicked.connect(self.save_clicked)
         self.folder.clicked.connect(self.folder_clicked)
+        self.pairs.itemChanged.connect(self._on_pair)
+        for name, view in self.views.items():
+            view.setCheckable(True)
+            view.clicked.connect(lambda _on, n=name: self.view_chosen.emit(n))
 
     def set_folder(self, path: str) -> None:
         """Offer a chosen data folder and select it; an empty path selects the painted images."""
@@ -98,10 +121,35 @@ class TrainPanel(QWidget):
                 self.data.addItem(path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], path)
             self.data.addItem(FOLDER, None)
             self.data.setCurrentIndex(1 if path else 0)
+        self._on_data()
 
     def chosen_folder(self) -> str:
         """The data folder, or nothing for the painted images."""
         return str(self.data.currentData() or "")
+
+    def show_pairs(self, offers: Sequence[tuple[object, str, bool]]) -> None:
+        """List labels layers with the images they annotate; ticked ones are trained on."""
+        with QSignalBlocker(self.pairs):
+            self.pairs.clear()
+            self._layers = [layer for layer, _, _ in offers]
+            for _, text, used in offers:
+                item = QListWidgetItem(text)
+                item.setToolTip(text)
+                item.setCheckState(Qt.CheckState.Checked if used else Qt.CheckState.Unchecked)
+                self.pairs.addItem(item)
+        self.pairs.setVisible(bool(offers) and not self.chosen_folder())
+
+    def show_changed(self, share: float | None, image: str) -> None:
+        """Say what share of an image's pixels has another class; None takes the views away."""
+        text = "" if share is None else f"{100 * share:.1f} % of the pixels of {image} changed:"
+        self.changed.setText(text)
+        self.changed.setVisible(share is not None)
+        self._views_row.setVisible(share is not None)
+
+    def show_view(self, name: str) -> None:
+        """Mark which of the views is shown."""
+        for view, pressed in self.views.items():
+            pressed.setChecked(view == name)
 
     def start_curves(self) -> None:
         """Empty the curves for a new training."""
@@ -109,6 +157,10 @@ class TrainPanel(QWidget):
         self._stage, self._offset = "", 0
         self.loss.clear()
         self.iou.clear()
+
+    def steps(self) -> tuple[float, ...]:
+        """Steps whose loss is drawn, those of both stages counted through."""
+        return tuple(self._loss[0])
 
     def add_stage(self, stage: str) -> None:
         """A stage begins: mark it where the last one ended."""
@@ -152,3 +204,8 @@ class TrainPanel(QWidget):
     def _on_data(self) -> None:
         if self.data.currentData() is None:
             self.folder_wanted.emit()
+        self.pairs.setVisible(self.pairs.count() > 0 and not self.chosen_folder())
+
+    def _on_pair(self, item: QListWidgetItem) -> None:
+        layer = self._layers[self.pairs.row(item)]
+        self.pair_toggled.emit(layer, item.checkState() == Qt.CheckState.Checked)

@@ -1,0 +1,246 @@
+"""Times what a user of the dock waits for, in a real window on an idle machine.
+
+    xvfb-run -a python benchmarks/widget.py [--out DIR] [--quick]
+
+Opening the dock; a stroke until its result is shown, and a slider until the labels are, at
+512×512; Cancel in segmenting and in both stages of a training; and the longest gap between two
+ticks of a timer of 10 ms in the window's thread while each of these goes on. Prints a Markdown
+table; every result is checked to be fresh before its time counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+from skimage import data
+
+from napari_deepcrf.plugin import annotating, preferences
+
+TARGETS = {
+    "stroke to result": 1.5,
+    "slider to labels": 0.3,
+    "cancel while segmenting": 1.0,
+    "cancel in the unary stage": 1.0,
+    "cancel in the joint stage": 1.0,
+}
+"""Seconds; gaps have a target of their own."""
+LONGEST_GAP = 0.1
+
+
+class Heartbeat:
+    """Longest time between two ticks of a timer in the window's thread, in seconds."""
+
+    def __enter__(self) -> Heartbeat:
+        self.worst, self._last = 0.0, time.perf_counter()
+        self._timer = QTimer()
+        self._timer.setInterval(10)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start()
+        return self
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.worst, self._last = max(self.worst, now - self._last), now
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.stop()
+
+
+class Bench:
+    """An open window with the dock, and what is measured in it."""
+
+    def __init__(self, repeats: int) -> None:
+        import napari
+
+        self.repeats = repeats
+        self.times: dict[str, list[float]] = {}
+        self.gaps: dict[str, float] = {}
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1280, 860)
+        self.viewer.add_image(data.astronaut(), name="astronaut")
+        settle(1.0)
+        start = time.perf_counter()
+        _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-deepcrf", "DeepCRF")
+        QApplication.processEvents()
+        self.times["dock drawn"] = [time.perf_counter() - start]
+        wait(lambda: self.dock.session.model is not None)
+        self.times["dock opened, libraries and model loaded"] = [time.perf_counter() - start]
+        self.idle()
+
+    def run(self) -> None:
+        """Measure everything."""
+        self.segment()  # windows, shaders and lattices are made once
+        self.measure("segmenting", self.segment, self.repeats)
+        self.measure("slider to labels", self.slide, 2 * self.repeats)
+        self.measure("loading a model", self.load, self.repeats)
+        self.prepare_strokes()
+        self.measure("stroke to result", self.stroke, self.repeats)
+        self.dock.annotate_panel.live.setChecked(False)
+        self.idle()
+        self.measure("cancel while segmenting", self.cancel_segmenting, self.repeats)
+        for stage in ("unary", "joint"):
+            name = f"cancel in the {stage} stage"
+            self.measure(name, lambda s=stage: self.cancel_training(s), 2)
+        with Heartbeat() as beat:
+            self.dock.train()
+            wait(lambda: self.dock.learning.on_trial)
+        self.gaps["a whole training"] = beat.worst
+        self.idle()
+
+    def measure(self, name: str, action: Callable[[], float], repeats: int) -> None:
+        """Times that ``action`` returns, and the longest gap meanwhile."""
+        with Heartbeat() as beat:
+            self.times[name] = [action() for _ in range(repeats)]
+        self.gaps[name] = beat.worst
+
+    def shown_after(self, action: Callable[[], object]) -> float:
+        """Seconds from an action until a fresh result is in the layers."""
+        shown: list[Any] = []
+        self.dock.segmenting.shown.connect(shown.append)
+        start = time.perf_counter()
+        action()
+        wait(lambda: shown)
+        seconds = time.perf_counter() - start
+        self.dock.segmenting.shown.disconnect(shown.append)
+        assert self.dock.session.fresh
+        self.idle()
+        return seconds
+
+    def segment(self) -> float:
+        """Press Segment on new pixels."""
+        layer = self.viewer.layers["astronaut"]
+        layer.data = np.roll(layer.data, 1, axis=1)
+        return self.shown_after(self.dock.source_panel.segment.click)
+
+    def slide(self) -> float:
+        """Move the colour width, which builds its lattice anew."""
+        slider = self.dock.crf_panel.sliders["theta_beta"][0].slider
+        return self.shown_after(lambda: slider.setValue(300 + (slider.value() + 37) % 400))
+
+    def load(self) -> float:
+        """Load the embedded model again."""
+        old, start = self.dock.session.model, time.perf_counter()
+        self.dock.load_model("voc-compact")
+        wait(lambda: self.dock.session.model is not old)
+        self.idle()
+        return time.perf_counter() - start
+
+    def prepare_strokes(self) -> None:
+        """Two classes, and live mode."""
+        self.dock.annotate()
+        self.layer = self.dock.annotating.layer
+        self.layer.data[100:110, 200:280] = 2
+        self.layer.data[20:30, 20:120] = 1
+        self.layer.refresh()
+        self.shown_after(lambda: self.dock.annotate_panel.live.setChecked(True))
+        self.column = 40
+
+    def stroke(self) -> float:
+        """One more stroke, somewhere else each time."""
+        self.column += 40
+        return self.shown_after(lambda: self.layer.paint((400, self.column), 2))
+
+    def cancel_segmenting(self) -> float:
+        """Press Segment, and Cancel a moment later."""
+        layer = self.viewer.layers["astronaut"]
+        layer.data = np.roll(layer.data, 1, axis=1)
+        self.dock.source_panel.segment.click()
+        settle(0.15)
+        return self.cancel()
+
+    def cancel_training(self, stage: str) -> float:
+        """Start a training and cancel it in the middle of a stage."""
+        self.dock.train()
+        wait(lambda: f"{stage} stage" in self.dock.train_panel.progress.text())
+        settle(0.3)
+        return self.cancel()
+
+    def cancel(self) -> float:
+        """Seconds from Cancel until nothing runs any more."""
+        start = time.perf_counter()
+        self.dock.status_panel.cancel.click()
+        wait(lambda: not self.dock.runner.is_busy())
+        return time.perf_counter() - start
+
+    def idle(self) -> None:
+        """Wait until nothing runs and no timer waits."""
+        dock = self.dock
+        parts = (dock.segmenting, dock.annotating)
+        wait(lambda: not dock.runner.is_busy() and not any(p.is_waiting for p in parts))
+
+
+def wait(condition: Callable[[], Any], timeout: float = 600) -> None:
+    """Let the window work until the condition holds."""
+    end = time.perf_counter() + timeout
+    while not condition():
+        assert time.perf_counter() < end, "nothing happened in time"
+        QApplication.processEvents()
+        time.sleep(0.001)
+
+
+def settle(seconds: float) -> None:
+    """Let the window work for a while."""
+    end = time.perf_counter() + seconds
+    wait(lambda: time.perf_counter() > end)
+
+
+def table(bench: Bench) -> str:
+    """Median and worst of every time, the longest gap, and the targets, in Markdown."""
+    heads = ("", "median, s", "worst, s", "target, s", "longest gap, ms")
+    lines = [f"| {' | '.join(heads)} |", "|---|---:|---:|---:|---:|"]
+    for name in dict.fromkeys([*bench.times, *bench.gaps]):
+        times, gap = bench.times.get(name), bench.gaps.get(name)
+        median = "–" if times is None else f"{statistics.median(times):.2f}"
+        worst = "–" if times is None else f"{max(times):.2f}"
+        shown = "–" if gap is None else f"{1000 * gap:.0f}"
+        lines.append(f"| {name} | {median} | {worst} | {TARGETS.get(name, '–')} | {shown} |")
+    return "\n".join([*lines, "", f"Target for gaps: {1000 * LONGEST_GAP:.0f} ms.", ""])
+
+
+def main() -> int:
+    """Measure, print the table and write it; 2 where there is no display."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="folder for widget.json and widget.md")
+    parser.add_argument("--quick", action="store_true", help="few repeats")
+    options = parser.parse_args()
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        print("no display; xvfb-run makes one", file=sys.stderr)
+        return 2
+    annotating.AUTOSAVE_FOLDER = Path(tempfile.mkdtemp())
+    kept = {"model": "voc-compact", "device": "auto", "live": False}
+    preferences.recall, preferences.remember = kept.__getitem__, kept.__setitem__
+    load = os.getloadavg()[0]
+    bench = Bench(2 if options.quick else 5)
+    bench.run()
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    told = (
+        f"{machine}, {torch.get_num_threads()} threads, load {load:.1f} before; 512×512, 21 classes"
+    )
+    text = f"{told}\n\n{table(bench)}"
+    values = {"machine": machine, "load": load, "times": bench.times, "gaps": bench.gaps}
+    print(text)
+    print(json.dumps(values))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "widget.md").write_text(text, encoding="utf-8")
+        (options.out / "widget.json").write_text(json.dumps(values, indent=1) + "\n")
+    bench.viewer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

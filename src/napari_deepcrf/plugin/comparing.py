@@ -1,0 +1,104 @@
+"""Old and new model after a training, one over the other: before, after, and what changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+from napari_deepcrf.session.comparison import compare
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.plugin.panels.train_panel import TrainPanel
+    from napari_deepcrf.session import CRFSettings, Job
+
+CHANGED_COLOUR = (255, 60, 200)
+
+
+class Comparing(Coordinator):
+    """Segments the image with both models and shows one of the outcomes at a time.
+
+    The layers lie exactly over each other, so that panning and zooming go for all of them.
+    """
+
+    def __init__(self, context: Context, panel: TrainPanel, parent: QObject) -> None:
+        super().__init__(context, parent)
+        self._panel = panel
+        self._layers: dict[str, Labels] = {}
+        self._visible: dict[Any, bool] = {}
+        self._job: Job | None = None
+        panel.view_chosen.connect(self.show)
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
+
+    def compare(self, old: tuple[DeepCRF, CRFSettings], new: tuple[DeepCRF, CRFSettings]) -> None:
+        """Compare two models on the image chosen now, if there is one."""
+        image, device = self.session.image, self.session.device
+        if image is None:
+            return
+
+        def make() -> Job:
+            steps = lambda: compare(image, old, new, device)  # noqa: E731 - the job's generator
+            return self.session.job("compare", "Comparing the models", steps)
+
+        self._job = self.start(make)
+
+    def receive(self, event: Any) -> None:
+        """Show what the two models make of the image."""
+        plane, image = self.context.choice.plane, self.context.choice.layer
+        if plane is None or image is None or plane.source.key != event.image_key:
+            return
+        self.clear()
+        changed = event.changed
+        for view, labels, names in (
+            ("before", event.before, event.before_names),
+            ("after", event.after, event.after_names),
+            ("changed", changed.astype(np.uint8), ("same", "changed")),
+        ):
+            layer = label_layer(
+                labels,
+                plane.placement,
+                name=f"{image.name} [{view}]",
+                role="comparison",
+                opacity=0.6,
+                visible=False,
+            )
+            colours = ((0, 0, 0), CHANGED_COLOUR) if view == "changed" else None
+            show_classes(layer, names, colours)
+            self.add_layer(layer)
+            self._layers[view] = layer
+        self._panel.show_changed(float(changed.mean()), image.name)
+        self.show("after")
+
+    def show(self, view: str) -> None:
+        """Show one of the panel's views; the others, and the result's own labels, are hidden."""
+        for other in self.viewer.layers:
+            if other.metadata.get("deepcrf") in ("history", "labels"):
+                self._visible.setdefault(other, other.visible)
+                other.visible = False
+        for name, layer in self._layers.items():
+            layer.visible = name == view
+        self._panel.show_view(view)
+
+    def clear(self) -> None:
+        """Take the comparison away, one under way too, and show again what it hid."""
+        if self._job is not None:
+            self.session.cancel(self._job)
+            self._job = None
+        layers, self._layers = self._layers, {}
+        for layer in layers.values():
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        hidden, self._visible = self._visible, {}
+        for layer, visible in hidden.items():
+            layer.visible = visible
+        self._panel.show_changed(None, "")
+
+    def _on_removed(self, event: Any) -> None:
+        self._layers = {n: layer for n, layer in self._layers.items() if layer is not event.value}
+        self._visible.pop(event.value, None)

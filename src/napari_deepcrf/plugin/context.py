@@ -1,0 +1,86 @@
+"""What every coordinator of the dock works with, and the one way in which they start jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.qt import Signal
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+    from napari_deepcrf.plugin.image_choice import ImageChoice
+    from napari_deepcrf.plugin.workers import Runner
+    from napari_deepcrf.session import Job, Session
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The dock's shared parts."""
+
+    viewer: Viewer
+    session: Session
+    runner: Runner
+    choice: ImageChoice
+    cleanup: ExitStack
+
+
+class Coordinator(QObject):
+    """Connects one panel with viewer, session and workers.
+
+    What cannot be done is said in one line by ``refused``, never raised into Qt.
+    """
+
+    refused = Signal(str)
+
+    def __init__(self, context: Context, parent: QObject) -> None:
+        super().__init__(parent)
+        self.context = context
+        self.viewer, self.session = context.viewer, context.session
+
+    def start(self, make: Callable[[], Job | None]) -> Job | None:
+        """Run the job that ``make`` returns, if it returns one."""
+        try:
+            job = make()
+        except ValueError as error:
+            self.refused.emit(str(error))
+            return None
+        if job is not None:
+            self.context.runner.submit(job)
+        return job
+
+    def receive(self, event: Any) -> None:
+        """Take what a job of this coordinator delivers, in the GUI thread."""
+
+    def follow(self, slot: Callable[..., object], *events: Any) -> None:
+        """Call ``slot`` at these events of the viewer until the dock closes."""
+        follow(self.context.cleanup, slot, *events)
+
+    def follow_layers(self, slot: Callable[..., object]) -> None:
+        """Call ``slot`` whenever layers come, go or get another name."""
+        events = self.viewer.layers.events
+        self.follow(slot, events.inserted, events.removed, events.renamed)
+
+    def add_layer(self, layer: Layer) -> None:
+        """Put a layer on top of the others and leave the selection as it is."""
+        add_layer(self.viewer, layer)
+
+
+def follow(cleanup: ExitStack, slot: Callable[..., object], *events: Any) -> None:
+    """Connect ``slot`` to events of a viewer, to be disconnected by ``cleanup``."""
+    for event in events:
+        event.connect(slot)
+        cleanup.callback(event.disconnect, slot)
+
+
+def add_layer(viewer: Viewer, layer: Layer) -> None:
+    """Add a layer without selecting it: whoever paints goes on painting."""
+    selected = set(viewer.layers.selection)
+    viewer.add_layer(layer)
+    viewer.layers.selection = selected

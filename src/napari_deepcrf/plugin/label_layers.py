@@ -1,0 +1,65 @@
+"""Labels layers of ours: in the image's place, with the classes' colours and names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_deepcrf.plugin.palette import class_colours, label_colormap
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_deepcrf.plugin.geometry import Placement
+    from napari_deepcrf.plugin.palette import RGB
+
+
+def label_layer(
+    data: np.ndarray, placement: Placement, *, name: str, role: str, **options: Any
+) -> Labels:
+    """A layer of (H, W) labels of one plane, of the image's whole stack, or with axes before both.
+
+    ``role`` marks it as ours in its metadata: such layers are neither images nor scores to us.
+    """
+    from napari.layers import Labels
+
+    return Labels(
+        on_axes_of(placement, data) if data.ndim == 2 else data,
+        name=name,
+        metadata={"deepcrf": role},
+        **{**placement.layer_kwargs(), **options},
+    )
+
+
+def on_axes_of(placement: Placement, data: np.ndarray, *, leading: int = 0) -> np.ndarray:
+    """``data`` of one plane with the image's axes before (y, x): of length one, channels repeated.
+
+    ``leading`` axes of our own stay before all of them. Nothing is copied.
+    """
+    own, plane = data.shape[:leading], data.shape[leading:]
+    whole = data.reshape(*own, *(1,) * len(placement.lengths), *plane)
+    if max(placement.lengths, default=1) == 1:
+        return whole
+    return np.broadcast_to(whole, (*own, *placement.lengths, *plane))
+
+
+def show_classes(
+    layer: Labels,
+    names: tuple[str, ...],
+    colours: tuple[RGB, ...] | None = None,
+    *,
+    first: int = 0,
+) -> None:
+    """Give label ``first + k`` the k-th class's colour, and its name for the status bar.
+
+    Colours are the classes' fixed ones unless others are given.
+    """
+    table = {"index": [first + k for k in range(len(names))], "class": list(names)}
+    colours = class_colours(names) if colours is None else colours
+    same_names = list(layer.features.get("class", ())) == table["class"]
+    if not same_names:
+        layer.features = table
+    if not same_names or layer.metadata.get("deepcrf colours") != colours:
+        layer.colormap = label_colormap(colours, first=first)
+        layer.metadata["deepcrf colours"] = colours

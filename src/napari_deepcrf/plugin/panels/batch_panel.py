@@ -1,0 +1,102 @@
+"""Batches: the model and the CRF settings chosen now, over a stack or a folder."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QGroupBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
+from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.tooltips import TOOLTIPS
+
+FORMATS = ("png", "numpy", "ome-zarr", "coco-rle")
+"""Names of `napari_deepcrf.batch.formats`, which is not loaded for a list."""
+
+
+class BatchPanel(QWidget):
+    """Emits what is to be segmented; progress and Cancel are the dock's."""
+
+    stack_clicked = Signal()
+    folder_wanted = Signal()
+    out_wanted = Signal()
+    folder_clicked = Signal()
+    open_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.stack = button("Segment all planes", "batch_stack")
+        self.folder, self.out = QLineEdit(), QLineEdit()
+        self.choose_folder = button("…", "batch_folder")
+        self.choose_out = button("…", "batch_out")
+        self.kind = combo()
+        self.kind.addItems(FORMATS)
+        self.run = button("Segment the folder", "batch_run")
+        self.open = button("Open the labels' folder", "batch_open")
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self.note.setToolTip(TOOLTIPS["batch_stack"])
+        for pick in (self.choose_folder, self.choose_out):
+            pick.setFixedWidth(32)
+        self._lay_out()
+        self.stack.clicked.connect(self.stack_clicked)
+        self.choose_folder.clicked.connect(self.folder_wanted)
+        self.choose_out.clicked.connect(self.out_wanted)
+        self.run.clicked.connect(self.folder_clicked)
+        self.open.clicked.connect(self.open_clicked)
+        self.folder.textChanged.connect(self._enable)
+        self.show_running(False)
+
+    def set_folders(self, folder: str, out: str) -> None:
+        """Show where images come from and labels go."""
+        self.folder.setText(folder)
+        self.out.setText(out)
+
+    def folders(self) -> tuple[str, str]:
+        """The two folders as they are written there; empty for none."""
+        return self.folder.text().strip(), self.out.text().strip()
+
+    def show_choice(self, image: str, planes: int, model: str) -> None:
+        """Say what would be segmented by what."""
+        self.summary.setText(f"With the model {model} and the sliders as they are now.")
+        self.stack.setText(f"Segment all {planes} planes" if planes > 1 else "Segment all planes")
+        self.note.setText("" if planes > 1 else f"{image or 'No image'} has no planes beside.")
+        self._planes = planes
+        self._enable()
+
+    def show_running(self, running: bool) -> None:
+        """One batch at a time."""
+        self._running = running
+        self._enable()
+
+    _planes = 0
+    _running = False
+
+    def _enable(self, _text: str = "") -> None:
+        self.stack.setEnabled(self._planes > 1 and not self._running)
+        self.run.setEnabled(bool(self.folders()[0]) and not self._running)
+        self.open.setEnabled(bool(self.folders()[1]))
+
+    def _lay_out(self) -> None:
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 6, 6, 6)
+        outer.setSpacing(8)
+        outer.addWidget(self.summary)
+        stack = QGroupBox("The image's stack")
+        layout = form(stack)
+        layout.addRow(self.stack)
+        layout.addRow(self.note)
+        outer.addWidget(stack)
+        folder = QGroupBox("A folder of images")
+        layout = form(folder)
+        for text, line, pick, tip in (
+            ("Images", self.folder, self.choose_folder, "batch_folder"),
+            ("Labels", self.out, self.choose_out, "batch_out"),
+        ):
+            add_row(layout, text, row(line, pick, stretch=(1, 0)), tip, line)
+            line.setToolTip(TOOLTIPS[tip])
+        add_row(layout, "Format", self.kind, "batch_format")
+        layout.addRow(self.run)
+        layout.addRow(self.open)
+        outer.addWidget(folder)
+        outer.addStretch(1)

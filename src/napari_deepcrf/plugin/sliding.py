@@ -1,0 +1,129 @@
+"""Sliding on large images: what is visible first, the whole once the slider rests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
+from napari_deepcrf.plugin.qt import Signal, single_shot
+from napari_deepcrf.session.partial import Region, visible_region
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
+    from napari_deepcrf.plugin.result_layers import ResultLayers
+    from napari_deepcrf.session.events import PartReady
+
+LARGE = 12_000_000
+"""Classes × pixels from which on the whole takes too long to slide: a good half second."""
+MOST_PIXELS = 400_000
+"""Pixels of a part at most, however many the screen has."""
+PART_AFTER_MS, WHOLE_AFTER_MS = 40, 500
+
+
+class Sliding(Coordinator):
+    """Refines the visible part while a slider moves, and asks for the whole afterwards.
+
+    The part is shown as a layer of its own in place of the label history, which is out of date
+    meanwhile, and goes when the whole result is there.
+    """
+
+    whole_wanted = Signal()
+
+    def __init__(
+        self, context: Context, layers: ResultLayers, panel: CRFPanel, parent: QObject
+    ) -> None:
+        super().__init__(context, parent)
+        self._layers, self._panel = layers, panel
+        self._shown: Labels | None = None
+        self._hidden: Any = None
+        self._part = single_shot(self, PART_AFTER_MS, self._refine_part)
+        self._whole = single_shot(self, WHOLE_AFTER_MS, self._refine_whole)
+        self.session.part_ready.connect(self._show)
+        self.session.result_changed.connect(self.clear)
+        self.session.image_changed.connect(self.clear)
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
+        context.cleanup.callback(self.stop)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a part or the whole is about to be asked for."""
+        return bool(self._part.isActive() or self._whole.isActive())
+
+    def slide(self) -> bool:
+        """Follow a change of settings; False if the image is small enough to be done at once."""
+        if self._region() is None:
+            return False
+        self._part.start()
+        self._whole.start()
+        return True
+
+    def stop(self) -> None:
+        """Stop the timers."""
+        self._part.stop()
+        self._whole.stop()
+
+    def clear(self, _event: object = None) -> None:
+        """Take the part away and show the label history again."""
+        shown, self._shown = self._shown, None
+        if shown is not None and shown in self.viewer.layers:
+            self.viewer.layers.remove(shown)
+        hidden, self._hidden = self._hidden, None
+        if hidden is not None:
+            hidden.visible = True
+
+    def _region(self) -> Region | None:
+        """What of a large image is visible in the plane; None where the whole is to be done."""
+        history, image = self._layers.get("history"), self.session.image
+        if history is None or image is None or self.viewer.dims.ndisplay != 2:
+            return None
+        if image.shape[0] * image.shape[1] * len(self.session.class_names) < LARGE:
+            return None
+        first, last = np.asarray(history.corner_pixels)[:, -2:]
+        scene = getattr(self.viewer, "scene", self.viewer)  # where napari 0.9 keeps the camera
+        zoom = scene.camera.zoom * float(np.mean(np.abs(history.scale[-2:])))
+        return visible_region(tuple(first), tuple(last), image.shape, 1 / zoom, most=MOST_PIXELS)
+
+    def _refine_part(self) -> None:
+        region = self._region()
+        if region is not None and self.session.can_refine() and not self.session.fresh:
+            self.start(lambda: self.session.refine_part(region))
+
+    def _refine_whole(self) -> None:
+        if self._panel.is_sliding():
+            self._whole.start()
+        else:
+            self.whole_wanted.emit()
+
+    def _show(self, event: PartReady) -> None:
+        plane, image = self.context.choice.plane, self.context.choice.layer
+        if plane is None or image is None or plane.source.key != event.identity.image:
+            return
+        region = event.region
+        placement = plane.placement.part(region.top, region.left, region.step)
+        options = placement.layer_kwargs()
+        if self._shown is not None:
+            self._shown.data = on_axes_of(placement, event.labels)
+            self._shown.scale = options["scale"]
+            self._shown.translate = options["translate"]
+            return
+        history = self._layers.get("history")
+        if history is not None and history.visible:
+            history.visible, self._hidden = False, history
+        layer = label_layer(
+            event.labels, placement, name=f"{image.name} [visible part]", role="part", opacity=0.6
+        )
+        show_classes(layer, self.session.class_names)
+        self.add_layer(layer)
+        self._shown = layer
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._shown:
+            self._shown = None
+        if event.value is self._hidden:
+            self._hidden = None

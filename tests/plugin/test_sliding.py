@@ -1,0 +1,77 @@
+"""Large images: the visible part while a slider is held, the whole after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_deepcrf.plugin import sliding
+
+
+@pytest.fixture
+def app(open_app, photo, settle, monkeypatch):
+    monkeypatch.setattr(sliding, "LARGE", 1)
+    monkeypatch.setattr(sliding, "WHOLE_AFTER_MS", 60)
+    app = open_app(photo, show=True, scale=(2, 2), translate=(10, -4))
+    app.segment()
+    settle(0.2)
+    return app
+
+
+def part_of(app):
+    name = "photo [visible part]"
+    return next((layer for layer in app.viewer.layers if layer.name == name), None)
+
+
+def test_the_part_comes_while_sliding_and_the_whole_afterwards(app, wait_until):
+    results, session = [], app.dock.session
+    session.result_changed.connect(results.append)
+    history = app.layer("history")
+    slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
+    slider.setSliderDown(True)
+    for position in (420, 520, 620):
+        slider.setSliderPosition(position)
+        wait_until(lambda: part_of(app) is not None and not app.dock.runner.is_busy())
+    part = part_of(app)
+    assert results == []
+    assert not session.fresh
+    assert not history.visible
+    corner = np.asarray(part.data_to_world((-0.5, -0.5)))
+    np.testing.assert_allclose(corner, (10 - 1, -4 - 1))  # the image's own corner
+    assert part.data.shape == session.result.labels.shape
+    slider.setSliderDown(False)
+    app.idle()
+    (whole,) = results
+    assert whole.identity == session.identity
+    assert session.fresh
+    assert part_of(app) is None
+    assert history.visible
+    assert part not in app.viewer.layers
+
+
+def test_only_what_is_seen_is_refined(app, wait_until, settle):
+    app.viewer.scene.camera.zoom *= 4
+    settle(0.2)
+    slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
+    slider.setSliderDown(True)
+    slider.setSliderPosition(500)
+    wait_until(lambda: part_of(app) is not None)
+    height, width = part_of(app).data.shape
+    assert 8 <= height < 61 or 8 <= width < 83
+    app.viewer.layers.remove(part_of(app))  # the user's right
+    slider.setSliderDown(False)
+    app.idle()
+    assert app.dock.session.fresh
+
+
+def test_another_image_ends_it(app, photo, wait_until):
+    slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
+    slider.setSliderDown(True)
+    slider.setSliderPosition(500)
+    wait_until(lambda: part_of(app) is not None)
+    app.viewer.layers["photo"].data = photo[::-1].copy()
+    assert part_of(app) is None
+    assert app.layer("history").visible
+    slider.setSliderDown(False)
+    app.idle()
+    assert not app.dock.session.fresh
