@@ -1,13 +1,11 @@
 """torchvision's ImageNet file: kernels of fc6 and fc7, hash, and files that are none."""
 
-import io
 import zipfile
 
 import pytest
 import torch
 
 from napari_deepcrf.models import VGG16
-from napari_deepcrf.models.download import fetch
 from napari_deepcrf.models.imagenet import convert, load_imagenet
 
 # Output and input channels of the convolutions, by torchvision's index.
@@ -115,64 +113,3 @@ def test_a_missing_file_is_named(tmp_path):
         network = VGG16(21, head="largefov")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth: no such file"):
         load_imagenet(network, tmp_path / "nowhere.pth")
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("NAPARI_DEEPCRF_CACHE", str(folder))
-    return folder
-
-
-def serve(monkeypatch, content: bytes) -> list[str]:
-    """Let pooch's HTTP downloader find ``content`` at every address."""
-    import requests
-
-    asked = []
-
-    class Response(io.BytesIO):
-        headers = {"content-length": str(len(content))}  # noqa: RUF012
-
-        def raise_for_status(self):
-            pass
-
-        def iter_content(self, chunk_size):
-            yield content
-
-    def get(url, **_):
-        asked.append(url)
-        return Response(content)
-
-    monkeypatch.setattr(requests, "get", get)
-    return asked
-
-
-def test_a_download_is_checked_and_kept(cache, monkeypatch):
-    import hashlib
-
-    content = b"weights" * 100
-    digest = hashlib.sha256(content).hexdigest()
-    asked = serve(monkeypatch, content)
-    path = fetch("https://example.org/model.bin", sha256=digest)
-    assert path == cache / "model.bin"
-    assert path.read_bytes() == content
-    assert fetch("https://example.org/model.bin", sha256=digest) == path
-    assert len(asked) == 1
-
-
-def test_a_download_with_another_hash_is_refused(cache, monkeypatch):
-    serve(monkeypatch, b"something else")
-    with pytest.raises(ValueError, match="expected SHA-256 00"):
-        fetch("https://example.org/model.bin", sha256="00" * 32)
-    assert not (cache / "model.bin").exists()
-
-
-def test_without_a_network_the_place_for_the_file_is_named(cache, monkeypatch):
-    import requests
-
-    def get(url, **_):
-        raise requests.ConnectionError
-
-    monkeypatch.setattr(requests, "get", get)
-    with pytest.raises(ConnectionError, match=r"without a network, put the file at .*model\.bin"):
-        fetch("https://example.org/model.bin", sha256="00" * 32)

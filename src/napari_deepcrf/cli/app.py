@@ -5,6 +5,7 @@ import sys
 import typer
 
 from napari_deepcrf.cli.bench import bench
+from napari_deepcrf.cli.data import data
 from napari_deepcrf.cli.demo import demo
 from napari_deepcrf.cli.evaluate import evaluate
 from napari_deepcrf.cli.models import models
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, segment, train, evaluate, refine, models, bench):
+for command in (demo, segment, data, train, evaluate, refine, models, bench):
     app.command()(command)
 
 

@@ -22,7 +22,7 @@ def read_mat_labels(path: Path | str) -> NDArray[np.uint8]:
 
     Raises ValueError, naming the file, where it is none.
     """
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     try:
         truth = loadmat(path, squeeze_me=True)["GTcls"]

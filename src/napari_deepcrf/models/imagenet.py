@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from napari_deepcrf.models.download import fetch
+from napari_deepcrf.download import fetch
 from napari_deepcrf.models.vgg16 import HEADS, VGG16
 
 IMAGENET_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -48,7 +48,7 @@ def load_imagenet(backbone: VGG16, path: Path | str | None = None) -> None:
             f"{backbone.width}{' with batch norm' if backbone.batch_norm else ''}"
         )
     if path is None:
-        path = fetch(IMAGENET_URL, sha256=IMAGENET_SHA256)
+        path = fetch(IMAGENET_URL, digest=f"sha256:{IMAGENET_SHA256}")
     weights = _read(Path(path))
     for layer, source in _sources().items():
         for kind in ("weight", "bias"):

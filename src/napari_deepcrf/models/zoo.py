@@ -59,8 +59,8 @@ def entry_path(entry: ModelEntry) -> Path:
     """The local file of a model, downloaded and hash-checked on first use."""
     if entry.file is not None:
         return _PACKAGED / entry.file
-    from napari_deepcrf.models.download import fetch
+    from napari_deepcrf.download import fetch
 
     assert entry.url is not None
     assert entry.sha256 is not None
-    return fetch(entry.url, sha256=entry.sha256)
+    return fetch(entry.url, digest=f"sha256:{entry.sha256}")

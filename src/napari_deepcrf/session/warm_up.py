@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from napari_deepcrf.models.download import cache_folder
+from napari_deepcrf.download import cache_folder
 
 LABELS = (2, 21)
 """Object and background, as scribbles have them, and VOC's classes."""
