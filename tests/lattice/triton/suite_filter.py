@@ -9,9 +9,6 @@ from triton_inputs import CLOSE, DEVICE, QUALITIES, features_of, full, random
 from napari_deepcrf.lattice import Lattice, permutohedral_filter, torch_ops, triton_gpu
 from napari_deepcrf.lattice.triton_build import owned
 
-# Poisoning needs PyTorch's deterministic mode, which warns of what has none on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deterministic")
-
 
 @pytest.mark.parametrize("channels", [1, 2, 21, 70])
 def test_operators_agree_with_the_reference(channels):

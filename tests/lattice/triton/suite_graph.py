@@ -17,9 +17,6 @@ from napari_deepcrf.lattice.triton_join import join
 from napari_deepcrf.lattice.triton_mean_field import mean_field, potentials
 from napari_deepcrf.lattice.triton_updates import run_forward
 
-# Poisoning needs PyTorch's deterministic mode, which warns of what has none on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deterministic")
-
 
 def test_buffers_serve_other_lattices_of_the_same_sizes():
     count = full(11, 20_011)

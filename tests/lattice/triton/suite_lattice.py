@@ -16,9 +16,6 @@ from napari_deepcrf.lattice.triton_mean_field import mean_field
 
 SHAPES = [(1, 3), (full(63, 63_000), 2), (full(40, 100_003), 5), (full(9, 20_011), 7)]
 
-# Poisoning needs PyTorch's deterministic mode, which warns of what has none on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deterministic")
-
 
 @pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("shape", SHAPES)

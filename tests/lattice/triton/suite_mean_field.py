@@ -26,9 +26,6 @@ from napari_deepcrf.lattice.torch_ops import TorchLattice
 from napari_deepcrf.lattice.triton_build import owned
 from napari_deepcrf.lattice.triton_mean_field import mean_field
 
-# Poisoning needs PyTorch's deterministic mode, which warns of what has none on a GPU.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deterministic")
-
 
 def run_fused(lattices: list[Lattice], inputs: dict[str, Tensor], updates: int) -> Tensor:
     return mean_field(

@@ -14,6 +14,11 @@ from triton.runtime.interpreter import InterpreterOptions, interpreter_builder
 interpreter_builder.options = InterpreterOptions(debug=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """On a GPU, PyTorch's deterministic mode warns of the operations that have none."""
+    config.addinivalue_line("filterwarnings", "ignore:.*deterministic")
+
+
 @pytest.fixture(autouse=True)
 def poison() -> Iterator[None]:
     """Fill every torch.empty with NaN, as PyTorch does in its deterministic mode."""
