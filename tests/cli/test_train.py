@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_deepcrf.cli import train as training_command
 from napari_deepcrf.data.image_files import write_labels
 from napari_deepcrf.training import config as configurations
-from napari_deepcrf.training import run as runs
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def short_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(
         compact, network=network, unary=unary, joint=replace(compact.joint, **short, warmup=0)
     )
-    monkeypatch.setattr(runs, "named_config", lambda name: recipe)
+    monkeypatch.setitem(configurations._CONFIGS, "compact", recipe)
 
 
 def write_photo(path: Path, seed: int) -> None:
@@ -87,22 +87,62 @@ def test_a_folder_of_pairs_is_trained_on(command, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("short_recipe")
+def test_lists_split_a_folder_and_options_change_the_recipe(command, tmp_path: Path):
+    for number in range(3):
+        write_photo(tmp_path / f"data/images/{number}.png", number)
+        write_truth(tmp_path / f"data/labels/{number}.png", (1, 2))
+    (tmp_path / "data/train.txt").write_text("0\n1\n")
+    (tmp_path / "data/val.txt").write_text("2\n")
+    out = tmp_path / "run"
+    options = ("--patches", 20, "--micro-batch", 1)
+    result = command("train", "--data", tmp_path / "data", "--out", out, *options)
+    assert (result.exit_code, result.err) == (0, "")
+    config = json.loads((out / "config.json").read_text())
+    assert (config["patch_size"], config["unary"]["micro_batch"]) == (20, 1)
+    assert config["network"]["input_size"] is None
+    assert "joint step 2: mean IoU 0." in result.out
+    assert f"report: {out / 'gallery-worst.png'}" in result.out
+    model = ("--model", out / "joint-best.safetensors")
+    result = command("evaluate", "--data", tmp_path / "data", *model, "--json")
+    assert json.loads(result.out)["images"] == 1
+    result = command("evaluate", "--data", tmp_path / "data", *model, "--split", "all")
+    assert "on the 3 images of all" in result.out
+
+
+@pytest.mark.usefixtures("short_recipe")
+def test_previews_go_into_a_picture(command, voc: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(training_command, "PREVIEW_EVERY_S", 0.0)
+    result = command("train", "--data", voc, "--out", tmp_path / "run")
+    preview = tmp_path / "run/preview.png"
+    assert result.out.count(f"2 in {preview}") == 4
+    with Image.open(preview) as picture:
+        assert (picture.mode, picture.size) == ("P", (33, 27))
+
+
+def test_only_published_datasets_can_be_downloaded(command, tmp_path: Path):
+    result = command("data", "coco", "--to", tmp_path)
+    assert result.exit_code == 2
+    assert result.err == "error: names: expected voc2012 or sbd, got 'coco'\n"
+
+
+@pytest.mark.usefixtures("short_recipe")
 def test_every_missing_file_is_named_before_training(command, voc: Path, tmp_path: Path):
-    for number in range(2):
+    for number in range(3):
         (voc / f"SegmentationClass/{number}.png").unlink()
     result = command("train", "--data", voc, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert len(result.err.strip().splitlines()) == 1
     assert "SegmentationClass/0.png" in result.err
     assert "SegmentationClass/1.png" in result.err
+    assert "SegmentationClass/2.png" in result.err  # of the validation images
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((28, 33), int), "2: image is 33×27 but labels are 33×28"),
-        (np.full((27, 33), 77), "2: label 77 is out of range"),
+        (np.zeros((28, 33), int), "SegmentationClass/2.png: image is 33×27 but labels are 33×28"),
+        (np.full((27, 33), 77), "SegmentationClass/2.png: label 77 is out of range"),
     ],
 )
 def test_a_sample_that_cannot_be_measured_is_named(command, voc, tiny_model, labels, message):

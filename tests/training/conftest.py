@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.transforms import Augmentation
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.data.voc import VOC_CLASSES, voc_palette
+from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import (
@@ -85,6 +87,7 @@ def tiny_joint() -> JointStage:
         learning_rate=1e-3,
         top_learning_rate=1e-3,
         crf_learning_rate=0.05,
+        measured_train=2,
         validate_every=2,
         checkpoint_every=1,
     )
@@ -105,3 +108,10 @@ def tiny_network() -> UnaryNetwork:
     torch.manual_seed(3)
     backbone = VGG16(21, width=0.06, head="smallfov", batch_norm=True, dropout=0.1)
     return UnaryNetwork(backbone, input_size=48)
+
+
+@pytest.fixture
+def tiny_model(tiny_network: UnaryNetwork) -> DeepCRF:
+    """The narrow network with a weak CRF behind it."""
+    weak = CRFParameters(w_spatial=0.5, theta_gamma=2, w_bilateral=1, theta_alpha=10)
+    return DeepCRF(tiny_network, DenseCRF(weak), VOC_CLASSES)

@@ -1,37 +1,48 @@
-"""A few steps of stage 1, alone or as one of several processes under torchrun: DATA."""
+"""A few steps of both stages, alone or as one of several processes under torchrun: DATA."""
 
 import json
 import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
+from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.data.copies import ReducedCopies
 from napari_deepcrf.data.transforms import Augmentation
-from napari_deepcrf.data.voc import VOCDataset
+from napari_deepcrf.data.voc import VOC_CLASSES, VOCDataset
+from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
-from napari_deepcrf.training.config import UnaryStage
-from napari_deepcrf.training.distributed import join_group, rank
-from napari_deepcrf.training.events import StepDone
+from napari_deepcrf.training.config import JointStage, UnaryStage
+from napari_deepcrf.training.distributed import join_group, leave_group, rank
+from napari_deepcrf.training.events import StepDone, Validated
+from napari_deepcrf.training.joint_stage import JointTrainer
 from napari_deepcrf.training.unary_stage import UnaryTrainer
 
 
-def losses(data: Path) -> list[float]:
-    """Of five steps with batches of four; no batch norm or dropout, which see shares."""
+def figures(data: Path) -> list[float]:
+    """Losses and validation IoU of both stages; no batch norm or dropout, which see shares."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = UnaryNetwork(VGG16(21, width=0.06, head="smallfov", dropout=0.0), input_size=48)
-    stage = UnaryStage(iterations=5, batch_size=4, augmentation=Augmentation(crop=41))
-    trainer = UnaryTrainer(network, ReducedCopies(VOCDataset(data, "train"), 48), stage)
-    return [event.loss for event in trainer.events() if isinstance(event, StepDone)]
+    weak = CRFParameters(w_spatial=0.5, theta_gamma=2, w_bilateral=1, theta_alpha=10)
+    model = DeepCRF(network, DenseCRF(weak), VOC_CLASSES)
+    train, validation = (ReducedCopies(VOCDataset(data, split), 48) for split in ("train", "val"))
+    often = {"batch_size": 4, "validate_every": 3, "learning_rate": 0.01}
+    unary = UnaryStage(iterations=4, augmentation=Augmentation(crop=41), micro_batch=1, **often)
+    joint = JointStage(iterations=3, measured_train=3, **often)
+    events = [
+        *UnaryTrainer(model, train, unary, validation=validation).events(),
+        *JointTrainer(model, train, joint, validation=validation).events(),
+    ]
+    found = [event.loss for event in events if isinstance(event, StepDone)]
+    found += [event.mean_iou for event in events if isinstance(event, Validated)]
+    return found + [event.train_mean_iou or 0.0 for event in events if isinstance(event, Validated)]
 
 
 if __name__ == "__main__":
-    join_group()
-    values = losses(Path(sys.argv[1]))
+    join_group(torch.device("cpu"))
+    values = figures(Path(sys.argv[1]))
     if rank() == 0:
         print(json.dumps(values))
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave_group()

@@ -1,6 +1,7 @@
 """The named recipes and what a bad setting gets."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -31,11 +32,32 @@ def test_unknown_recipe_is_refused():
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("iterations", 0), ("learning_rate", -1.0), ("average", 1.0), ("distillation", 1.5)],
+    [
+        ("iterations", 0),
+        ("learning_rate", -1.0),
+        ("average", 1.0),
+        ("distillation", 1.5),
+        ("micro_batch", 0),
+        ("workers", -1),
+        ("precision", "double"),
+    ],
 )
 def test_bad_settings_are_named(setting, value):
     with pytest.raises(ValueError, match=setting):
         UnaryStage(**{setting: value})
+
+
+def test_patches_change_every_scale_of_a_recipe():
+    recipe = named_config("paper").on_patches(400)
+    assert (recipe.unary.copy_size, recipe.joint.copy_size, recipe.network.input_size) == (
+        None,
+    ) * 3
+    assert (recipe.unary.augmentation.crop, recipe.patch_size) == (400, 400)
+    assert named_config("compact").on_patches().patch_size == 306
+    with pytest.raises(ValueError, match="patch_size: expected stages and network at native scale"):
+        replace(named_config("paper"), patch_size=400)
+    with pytest.raises(ValueError, match="size: expected at least 8 pixels, got 4"):
+        named_config("paper").on_patches(4)
 
 
 def test_rates_rise_stay_and_fall():

@@ -21,10 +21,10 @@ def free_port() -> int:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
-def test_two_processes_have_the_losses_of_one(voc_root):
+def test_two_processes_have_the_losses_and_figures_of_one_in_both_stages(voc_root):
     threads = torch.get_num_threads()
     try:
-        expected = runpy.run_path(str(SCRIPT))["losses"](voc_root)
+        expected = runpy.run_path(str(SCRIPT))["figures"](voc_root)
     finally:
         torch.set_num_threads(threads)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
@@ -41,4 +41,5 @@ def test_two_processes_have_the_losses_of_one(voc_root):
     assert [process.returncode for process in processes] == [0, 0]
     assert json.loads(outputs[0]) == pytest.approx(expected, rel=1e-5)
     assert outputs[1] == ""
-    assert expected[-1] < expected[0]
+    assert expected[3] < expected[0]
+    assert len(expected) == 4 + 3 + 2 * 5

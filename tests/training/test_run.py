@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import runpy
 import signal
 import subprocess
@@ -21,11 +22,14 @@ from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.training import TrainingRun, evaluate, fit
 from napari_deepcrf.training.events import (
     Finished,
+    Preview,
     ReportWritten,
     StageStarted,
     StepDone,
     Validated,
+    event_record,
 )
+from napari_deepcrf.training.preview import PreviewImage
 from napari_deepcrf.training.records import read_events
 
 
@@ -87,6 +91,58 @@ def test_fit_keeps_a_models_layers_but_not_its_top(tiny_config):
     )
 
 
+def test_problems_of_both_datasets_are_listed_together(voc_root, tiny_config):
+    (voc_root / "JPEGImages/2007_000001.jpg").write_bytes(b"nothing")
+    Image.fromarray(np.full((41, 63), 99, np.uint8)).save(
+        voc_root / "SegmentationClass/2007_000004.png"
+    )
+    train, val = VOCDataset(voc_root, "train"), VOCDataset(voc_root, "val")
+    with pytest.raises(DatasetError) as caught:
+        TrainingRun(tiny_config, train, validation=val)
+    unreadable, wrong = caught.value.problems
+    assert unreadable.startswith("train: JPEGImages/2007_000001.jpg: unreadable")
+    assert wrong.startswith("validation: SegmentationClass/2007_000004.png: ")
+
+
+def test_a_run_on_patches_gives_a_network_that_reduces_nothing(voc_root, tiny_config, tmp_path):
+    train, val = VOCDataset(voc_root, "train"), VOCDataset(voc_root, "val")
+    run = TrainingRun(tiny_config.on_patches(24), train, validation=val, folder=tmp_path)
+    events = list(run.events())
+    named = [event.names for event in events if isinstance(event, StepDone)]
+    assert named[0][0].startswith("2007_")
+    assert all("(rows " in name for name in named[-1])
+    model = DeepCRF.load(tmp_path / "model.safetensors")
+    assert model.network.input_size is None
+    assert model.network.network_size(200, 300) == (200, 300)
+
+
+def test_previews_show_the_image_that_was_given(voc_root, tiny_config):
+    image, key = two_halves()[0][:41], object()
+    run = TrainingRun(
+        tiny_config,
+        VOCDataset(voc_root, "train"),
+        preview=PreviewImage(image=image, key=key, every_s=0.0),
+    )
+    events = list(run.events())
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert [(event.stage, event.step) for event in previews] == [
+        (event.stage, event.step) for event in events if isinstance(event, StepDone)
+    ]
+    assert all(event.key is key and event.labels.shape == (41, 61) for event in previews)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        last = run.model(pixels).argmax(1)[0].numpy()
+    assert (previews[-1].labels == last).all()
+    record = json.loads(json.dumps(event_record(previews[0])))
+    assert record == {
+        "event": "Preview",
+        "stage": "unary",
+        "step": 1,
+        "key": str(key),
+        "shape": [41, 61],
+    }
+
+
 def test_closing_the_generator_leaves_a_whole_model(tiny_config, voc_root):
     run = TrainingRun(tiny_config, VOCDataset(voc_root, "train"))
     events = run.events()
@@ -113,26 +169,34 @@ def test_an_exception_in_on_event_stops_and_reaches_the_caller(tiny_config):
 
 def test_everything_wrong_with_the_pairs_is_listed_at_once(tiny_config):
     image, labels = two_halves()
-    pairs = [(image, labels[:-1]), (image, labels * 0), (image, labels - 1), (image, labels)]
+    pairs = [
+        (image, labels[:-1]),
+        (image, labels * 0),
+        (image, labels - 1),
+        (image[:5], labels[:5]),
+        (image, labels),
+    ]
     with pytest.raises(DatasetError) as caught:
         fit(pairs, init=None, config=tiny_config)
     message = str(caught.value)
     assert "\n" not in message
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 4
     assert "image 1: image is 61×45 but labels are 61×44" in message
     assert "image 2: no labelled pixel" in message
     assert "image 3: label -1 is out of range" in message
-
-
-def test_the_pair_of_a_bad_image_is_named(tiny_config):
-    image, labels = two_halves()
-    with pytest.raises(ValueError, match="pair 2: image: expected at least 8×8 pixels, got 5×61"):
-        fit([(image, labels), (image[:5], labels[:5])], init=None, config=tiny_config)
+    assert "image 4: expected at least 8×8 pixels, got 5×61" in message
 
 
 def test_a_class_without_a_pixel_is_named(tiny_config):
     with pytest.raises(ValueError, match="no pixel is labelled 'sand'"):
         fit([two_halves()], init=None, config=tiny_config, class_names=["sky", "sea", "sand"])
+
+
+def test_numbers_with_a_gap_are_a_question_of_names(tiny_config):
+    image, labels = two_halves()
+    labels[labels == 2] = 9
+    with pytest.raises(DatasetError, match=r"no pixel is labelled 2, 3, .*, 8: .*class_names"):
+        fit([(image, labels)], init=None, config=tiny_config)
 
 
 def test_a_models_own_classes_need_no_annotation(tiny_config):
@@ -172,14 +236,30 @@ def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
     steps = [(line["stage"], line["step"]) for line in lines if line["event"] == "StepDone"]
     assert steps == [("unary", n) for n in range(1, 7)] + [("joint", n) for n in range(1, 5)]
     header, *rows = csv.reader((tmp_path / "iou-validation.csv").open())
-    assert header == ["class", "unary", "joint"]
+    assert header[:3] == ["class", "unary", "joint"]
+    assert header[3:] == ["unary, near boundaries", "joint, near boundaries"]
     assert [row[0] for row in rows] == [*val.class_names, "mean"]
     with Image.open(tmp_path / "gallery-best.png") as gallery:
-        assert gallery.width == 4 * 186
-    assert (tmp_path / "curves.svg").read_text().count("<polyline") == 2
+        assert gallery.width == 4 * 248 + 8
+    assert "| **mean** |" in (tmp_path / "iou-validation.md").read_text()
+    assert (tmp_path / "curves.svg").read_text().count("<polyline") == 4
+    for stage in ("unary", "joint"):
+        best = DeepCRF.load(tmp_path / f"{stage}-best.safetensors")
+        assert best.class_names == val.class_names
 
 
-@pytest.mark.parametrize("killed_at", [3, 9])  # between two checkpoints of either stage
+STEPS = 11  # of run_tiny.py, six in stage 1
+RANDOM = random.Random(0).sample(range(1, STEPS), 8)
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    [
+        min(step for step in RANDOM if step > 2),
+        max(RANDOM),
+        *(pytest.param(step, marks=pytest.mark.slow) for step in RANDOM),
+    ],
+)
 def test_a_killed_run_reads_and_ends_like_one_left_alone(killed_at, voc_root, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     script = Path(__file__).with_name("run_tiny.py")

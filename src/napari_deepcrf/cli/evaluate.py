@@ -1,27 +1,41 @@
 """`napari-deepcrf evaluate`."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_deepcrf.cli.options import Data, Device, Json, Model, progress_bar
+from napari_deepcrf.cli.options import Device, Json, Model, progress_bar
+
+if TYPE_CHECKING:
+    from napari_deepcrf.data.samples import SegmentationDataset
 
 
 def evaluate(
-    data: Data,
-    split: Annotated[str, typer.Option(help="A list in ImageSets/Segmentation.")] = "val",
+    data: Annotated[Path, typer.Option(help="A VOC folder, or a folder of image/label pairs.")],
+    split: Annotated[str, typer.Option(help="Name of a list of images.")] = "val",
     model: Model = "voc-compact",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure a model's intersection over union, by class, at the images' own resolution."""
+    """Measure a model's intersection over union, by class, at the images' own resolution.
+
+    DATA is what `train` takes; of a folder of pairs without SPLIT.txt all are measured.
+    """
+    from napari_deepcrf.data.folder import FolderDataset
+    from napari_deepcrf.data.problems import check_dataset
     from napari_deepcrf.data.voc import VOCDataset
     from napari_deepcrf.device import resolve_device
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.training.evaluate import evaluate as measure
 
-    dataset = VOCDataset(data, split)
+    dataset: SegmentationDataset
+    if (data / "images").is_dir():
+        dataset = FolderDataset(data, split if (data / f"{split}.txt").is_file() else None)
+    else:
+        dataset = VOCDataset(data, split)
+    check_dataset(dataset, str(data))
     deepcrf = DeepCRF.load(model).to(resolve_device(device))
     with progress_bar() as progress:
         task = progress.add_task("Evaluating", total=len(dataset))
@@ -30,8 +44,16 @@ def evaluate(
         )
     if as_json:
         figures = {
-            name: {"mean": iou.mean, "classes": iou.as_dict(), "pixel_accuracy": iou.pixel_accuracy}
-            for name, iou in (("unary", result.unary), ("joint", result.joint))
+            name: {
+                "mean": iou.mean,
+                "classes": iou.as_dict(),
+                "pixel_accuracy": iou.pixel_accuracy,
+                "near_boundaries": {"mean": near.mean, "classes": near.as_dict()},
+            }
+            for name, iou, near in (
+                ("unary", result.unary, result.unary_boundary),
+                ("joint", result.joint, result.joint_boundary),
+            )
         }
         print(json.dumps({"model": model, "split": split, "images": len(dataset), **figures}))
     else:

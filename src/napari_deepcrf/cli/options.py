@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Out = Annotated[Path, typer.Option(help="Folder for the results; made where it is not there.")]
-Data = Annotated[Path, typer.Option(help="A VOC folder: VOCdevkit, VOC2012 or one laid out alike.")]
 Model = Annotated[str, typer.Option(help="A name that `models` lists, or a .safetensors file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

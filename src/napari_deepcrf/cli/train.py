@@ -2,7 +2,7 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +11,16 @@ import typer
 from napari_deepcrf.cli.options import Device, Json, progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress, TaskID
 
     from napari_deepcrf.data.samples import SegmentationDataset
+    from napari_deepcrf.training.config import TrainConfig
     from napari_deepcrf.training.events import Event
 
 Split = Annotated[str, typer.Option(help="A list in ImageSets/Segmentation.")]
+PREVIEW_EVERY_S = 10.0
 
 
 def train(
@@ -28,24 +32,36 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Start: a model, a .safetensors file or imagenet.")
     ] = None,
+    patches: Annotated[
+        int | None, typer.Option(help="Train at native scale, on patches of so many pixels.")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Most crops in memory at once; the batch stays as it is.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights, the order and the crops.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train the network alone first, then network and CRF jointly.
 
-    DATA is a VOC folder, or one with images/NAME.* and labels/NAME.png, in which 0 is unlabelled
-    and k + 1 stands for class k; all of those are trained on, without validation.
+    DATA is a VOC folder (`napari-deepcrf data` downloads one), or one with images/NAME.* and
+    labels/NAME.png, in which 0 is unlabelled and k + 1 stands for class k. Lists train.txt and
+    val.txt beside them split the pairs; without them there is no validation.
 
     The best model so far is OUT/model.safetensors, whether the run ends or is interrupted with
-    Ctrl+C. The same command again goes on where it stopped. --json prints an event a line.
+    Ctrl+C. The same command again goes on where it stopped. --json prints an event a line. Under
+    torchrun all processes share every batch.
     """
-    from napari_deepcrf.training import TrainingRun
-    from napari_deepcrf.training.events import StepDone
+    from napari_deepcrf.training import TrainingRun, named_config
+    from napari_deepcrf.training.distributed import leave_group, rank
+    from napari_deepcrf.training.events import event_record
+    from napari_deepcrf.training.preview import PreviewImage
 
+    recipe = _adapted(named_config(config), patches, micro_batch)
     training, validation = _datasets(data, split, val_split)
+    shown = (validation or training)[0]
     run = TrainingRun(
-        config,
+        recipe,
         training,
         validation=validation,
         init=init,
@@ -53,28 +69,58 @@ def train(
         cache=out / "cache",
         seed=seed,
         device=device,
+        preview=PreviewImage(image=shown.image, key=shown.name, every_s=PREVIEW_EVERY_S),
     )
     tasks: dict[str, TaskID] = {}
-    with progress_bar() as progress, closing(run.events()) as events:
-        for event in events:
-            _show_progress(event, progress, tasks)
-            if as_json:
-                print(json.dumps({"event": type(event).__name__, **asdict(event)}, default=str))
-            elif not isinstance(event, StepDone):
-                print(_describe(event))
-    if not as_json:
-        print(out / "model.safetensors")
+    try:
+        with progress_bar() as progress, closing(run.events()) as events:
+            for event in events:
+                if rank() > 0:
+                    continue
+                _show_progress(event, progress, tasks)
+                if as_json:
+                    print(json.dumps(event_record(event)))
+                elif text := _describe(event, out):
+                    print(text)
+        if not as_json and rank() == 0:
+            print(out / "model.safetensors")
+    finally:
+        leave_group()
+
+
+def _adapted(recipe: "TrainConfig", patches: int | None, micro_batch: int | None) -> "TrainConfig":
+    if patches is not None:
+        recipe = recipe.on_patches(patches)
+    if micro_batch is not None and recipe.unary is not None:
+        recipe = replace(recipe, unary=replace(recipe.unary, micro_batch=micro_batch))
+    return recipe
 
 
 def _datasets(
     data: Path, split: str, val_split: str
 ) -> "tuple[SegmentationDataset, SegmentationDataset | None]":
+    """Training and validation data; what is wrong with either is told together."""
     from napari_deepcrf.data.folder import FolderDataset
+    from napari_deepcrf.data.problems import collecting
+    from napari_deepcrf.data.samples import DatasetError
     from napari_deepcrf.data.voc import VOCDataset
 
+    found: list[SegmentationDataset] = []
+    problems: list[str] = []
     if (data / "images").is_dir():
-        return FolderDataset(data), None
-    return VOCDataset(data, split), VOCDataset(data, val_split)
+        if not (data / "val.txt").is_file():
+            return FolderDataset(data), None
+        read: Callable[[Path, str], SegmentationDataset] = FolderDataset
+        split, val_split = "train", "val"
+    else:
+        read = VOCDataset
+    for name in (split, val_split):
+        with collecting(problems):
+            found.append(read(data, name))
+    if problems:
+        raise DatasetError(str(data), list(dict.fromkeys(problems)))
+    training, validation = found
+    return training, validation
 
 
 def _show_progress(event: "Event", progress: "Progress", tasks: "dict[str, TaskID]") -> None:
@@ -93,21 +139,27 @@ def _show_progress(event: "Event", progress: "Progress", tasks: "dict[str, TaskI
         )
 
 
-def _describe(event: "Event") -> str:
-    from napari_deepcrf.training.events import (
-        CheckpointSaved,
-        ReportWritten,
-        StageStarted,
-        Validated,
-    )
+def _describe(event: "Event", out: Path) -> str:
+    """A line on an event; a preview's labels go to OUT/preview.png. Steps have the bar."""
+    from napari_deepcrf.data.image_files import write_labels
+    from napari_deepcrf.training import events
 
-    if isinstance(event, StageStarted):
-        return f"{event.stage} stage: {event.iterations} steps, starting at step {event.step}"
-    if isinstance(event, Validated):
-        best = ", the best so far" if event.best else ""
-        return f"{event.stage} step {event.step}: mean IoU {event.mean_iou:.4f}{best}"
-    if isinstance(event, CheckpointSaved):
-        return f"{event.stage} step {event.step}: saved {event.path}"
-    if isinstance(event, ReportWritten):
-        return f"report: {event.path}"
-    return f"{event.stage} stage done at step {event.step}"
+    match event:
+        case events.StageStarted():
+            return f"{event.stage} stage: {event.iterations} steps, starting at step {event.step}"
+        case events.Validated():
+            best = ", the best so far" if event.best else ""
+            train = event.train_mean_iou
+            also = "" if train is None else f" ({train:.4f} on training images)"
+            return f"{event.stage} step {event.step}: mean IoU {event.mean_iou:.4f}{also}{best}"
+        case events.CheckpointSaved():
+            return f"{event.stage} step {event.step}: saved {event.path}"
+        case events.Preview():
+            write_labels(out / "preview.png", event.labels)
+            return f"{event.stage} step {event.step}: {event.key} in {out / 'preview.png'}"
+        case events.ReportWritten():
+            return f"report: {event.path}"
+        case events.Finished():
+            return f"{event.stage} stage done at step {event.step}"
+        case _:
+            return ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +20,36 @@ from napari_deepcrf.data.transforms import augment
 from napari_deepcrf.training.config import JointStage, StageConfig, UnaryStage
 from napari_deepcrf.training.distributed import rank, world_size
 
+_GPU_WORKERS = 4
+
+BatchT = TypeVar("BatchT", bound="Batch")
+
 
 @dataclass(frozen=True)
 class Batch:
     """What one step sees, by the samples' names."""
 
     names: tuple[str, ...]
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: _map(value, change) for name, value in values.items() if name != "names"}
+        )
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return self._mapped(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(change(part) for part in value)
+    return None if value is None else change(value)
 
 
 @dataclass(frozen=True)
@@ -36,6 +62,17 @@ class CropBatch(Batch):
     """(B, h, w) uint8"""
     soft: Tensor | None
     """(B, L, ⌈h/stride⌉, ⌈w/stride⌉) teacher probabilities, zero outside the image"""
+
+    def split(self, size: int | None) -> Iterator[CropBatch]:
+        """The batch in parts of at most ``size`` crops; ``None``: in one."""
+        for start in range(0, len(self.names), size or len(self.names)):
+            part = slice(start, None if size is None else start + size)
+            yield CropBatch(
+                names=self.names[part],
+                images=self.images[part],
+                labels=self.labels[part],
+                soft=None if self.soft is None else self.soft[part],
+            )
 
 
 @dataclass(frozen=True)
@@ -60,35 +97,42 @@ def crop_batches(
     seed: int,
     start: int,
     soft: SoftLabels | None = None,
+    device: torch.device,
 ) -> Iterator[CropBatch]:
-    """Random crops for the steps ``start`` to the stage's last."""
-    numbers = [_share(step, stage) for step in range(start, stage.iterations)]
-    yield from DataLoader(
-        _Crops(dataset, stage, seed, soft),
-        batch_sampler=numbers,
-        num_workers=stage.workers,
-        collate_fn=_collate,
-        prefetch_factor=4 if stage.workers else None,
-    )
+    """Random crops for the steps ``start`` to the stage's last, prepared for ``device``."""
+    return _load(_Crops(dataset, stage, seed, soft), _collate_crops, stage, start, device)
 
 
 def image_batches(
-    dataset: SegmentationDataset, stage: JointStage, *, seed: int, start: int
+    dataset: SegmentationDataset, stage: JointStage, *, seed: int, start: int, device: torch.device
 ) -> Iterator[ImageBatch]:
     """Whole images, perhaps mirrored, for the steps ``start`` to the stage's last."""
-    for step in range(start, stage.iterations):
-        samples = []
-        for number in _share(step, stage):
-            sample = dataset[_shuffled_index(seed, number, len(dataset))]
-            mirrored = stage.flip and np.random.default_rng((seed, number)).random() < 0.5
-            if mirrored:
-                sample = Sample(sample.name, sample.image[:, ::-1], sample.labels[:, ::-1])
-            samples.append(sample)
-        yield ImageBatch(
-            names=tuple(sample.name for sample in samples),
-            images=tuple(image_tensor(sample) for sample in samples),
-            labels=tuple(torch.tensor(sample.labels.copy())[None] for sample in samples),
-        )
+    return _load(_Images(dataset, stage, seed), _collate_images, stage, start, device)
+
+
+def worker_count(stage: StageConfig, device: torch.device) -> int:
+    """How many processes prepare a stage's batches."""
+    if stage.workers is not None:
+        return stage.workers
+    return min(_GPU_WORKERS, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
+
+
+def _load(
+    numbered: Dataset[Any],
+    collate: Callable[[list[Any]], BatchT],
+    stage: StageConfig,
+    start: int,
+    device: torch.device,
+) -> Iterator[BatchT]:
+    workers = worker_count(stage, device)
+    yield from DataLoader(
+        numbered,
+        batch_sampler=[_share(step, stage) for step in range(start, stage.iterations)],
+        num_workers=workers,
+        collate_fn=collate,
+        prefetch_factor=4 if workers else None,
+        pin_memory=device.type == "cuda",
+    )
 
 
 class _Crops(Dataset[tuple[str, Tensor, Tensor, Tensor | None]]):
@@ -98,9 +142,6 @@ class _Crops(Dataset[tuple[str, Tensor, Tensor, Tensor | None]]):
         self, dataset: SegmentationDataset, stage: UnaryStage, seed: int, soft: SoftLabels | None
     ) -> None:
         self.dataset, self.stage, self.seed, self.soft = dataset, stage, seed, soft
-
-    def __len__(self) -> int:
-        return self.stage.iterations * self.stage.batch_size
 
     def __getitem__(self, number: int) -> tuple[str, Tensor, Tensor, Tensor | None]:
         index = _shuffled_index(self.seed, number, len(self.dataset))
@@ -118,7 +159,20 @@ class _Crops(Dataset[tuple[str, Tensor, Tensor, Tensor | None]]):
         )
 
 
-def _collate(crops: list[tuple[str, Tensor, Tensor, Tensor | None]]) -> CropBatch:
+class _Images(Dataset[tuple[str, Tensor, Tensor]]):
+    """Whole images by their number in the run, mirrored or not."""
+
+    def __init__(self, dataset: SegmentationDataset, stage: JointStage, seed: int) -> None:
+        self.dataset, self.stage, self.seed = dataset, stage, seed
+
+    def __getitem__(self, number: int) -> tuple[str, Tensor, Tensor]:
+        sample = self.dataset[_shuffled_index(self.seed, number, len(self.dataset))]
+        if self.stage.flip and np.random.default_rng((self.seed, number)).random() < 0.5:
+            sample = Sample(sample.name, sample.image[:, ::-1], sample.labels[:, ::-1])
+        return sample.name, image_tensor(sample), torch.tensor(sample.labels.copy())[None]
+
+
+def _collate_crops(crops: list[tuple[str, Tensor, Tensor, Tensor | None]]) -> CropBatch:
     names, images, labels, soft = zip(*crops, strict=True)
     return CropBatch(
         names=tuple(names),
@@ -126,6 +180,11 @@ def _collate(crops: list[tuple[str, Tensor, Tensor, Tensor | None]]) -> CropBatc
         labels=torch.stack(labels),
         soft=None if soft[0] is None else torch.stack(soft),
     )
+
+
+def _collate_images(samples: list[tuple[str, Tensor, Tensor]]) -> ImageBatch:
+    names, images, labels = zip(*samples, strict=True)
+    return ImageBatch(names=tuple(names), images=tuple(images), labels=tuple(labels))
 
 
 def _share(step: int, stage: StageConfig) -> list[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from napari_deepcrf.crf import CRFParameters
 from napari_deepcrf.data.transforms import Augmentation
+from napari_deepcrf.training.scribble_config import ScribbleConfig
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class StageConfig:
 
     iterations: int
     batch_size: int
+    copy_size: int | None = None
+    """Longer side of the images; ``None``: original resolution."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.001
     """Rate of the network below the top layer."""
@@ -31,6 +34,12 @@ class StageConfig:
     run can be lengthened or cut short without changing what was done so far."""
     average: float = 0.0
     """Decay of the exponential moving average of the weights; 0 uses the weights themselves."""
+    precision: Precision = "auto"
+    """What the network computes in; the CRF and the losses are always float32. ``"auto"``: half
+    precision on CUDA GPUs (bfloat16 where they have it), float32 elsewhere."""
+    workers: int | None = None
+    """Processes that prepare batches; 0 prepares them between the steps. ``None``: up to 4 where
+    a GPU would wait for them, else 0."""
     clip_norm: float = 10.0
     """Largest norm of the gradient; a longer one is shortened to it."""
     validate_every: int = 500
@@ -48,10 +57,15 @@ class StageConfig:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        for name in ("momentum", "weight_decay", "warmup", "decay"):
-            if getattr(self, name) < 0:
+        for name in ("momentum", "weight_decay", "warmup", "decay", "workers"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         _fraction("average", self.average, below=1.0)
+        if self.precision not in get_args(Precision):
+            raise ValueError(
+                f"precision: expected one of {', '.join(get_args(Precision))}, "
+                f"got {self.precision!r}"
+            )
 
     def rate_factor(self, step: int) -> float:
         """The share of the learning rates that ``step`` (0 is the first) uses."""
@@ -73,35 +87,37 @@ class UnaryStage(StageConfig):
     """The loss looks at every n-th pixel in both directions."""
     distillation: float = 0.0
     """Share of the teacher's term in the loss, for runs with soft labels."""
-    precision: Precision = "float32"
     channels_last: bool = False
-    workers: int = 0
-    """Processes that prepare batches; 0 prepares them between the steps."""
+    micro_batch: int | None = None
+    """Most crops in memory at once: a batch's gradient is added up over parts of this size.
+    ``None``: the whole batch at once. Stage 2 always adds up over single images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.loss_stride < 1 or self.workers < 0:
-            raise ValueError(
-                "loss_stride and workers: expected at least 1 and 0, got "
-                f"{self.loss_stride} and {self.workers}"
-            )
+        for name in ("loss_stride", "micro_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         _fraction("distillation", self.distillation)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointStage(StageConfig):
-    """Stage 2: network and CRF together, on whole images (figure 3, section 4.1)."""
+    """Stage 2: network and CRF together, on whole images (figure 3, section 4.1).
+
+    By default at the original resolution, which the CRF's widths, in pixels, belong to.
+    """
 
     iterations: int = 20
     batch_size: int = 20
-    copy_size: int | None = None
-    """Longer side of the images; ``None``: the loss is taken at the original resolution, which the
-    CRF's widths, in pixels, belong to."""
     crf_learning_rate: float = 0.01
     """Rate of the logarithms of the CRF's weights and widths, always by Adam: the paper gives
     none, and Adam's step is a relative change of about this size whatever the loss's scale."""
     flip: bool = True
     """Whether half of the images are mirrored."""
+    measured_train: int = 0
+    """How many training images are measured with each validation, for the second curve of
+    figure 4 (b)."""
     validate_every: int = 5
     checkpoint_every: int = 5
 
@@ -111,6 +127,8 @@ class JointStage(StageConfig):
             raise ValueError(
                 f"crf_learning_rate: expected at least 0, got {self.crf_learning_rate}"
             )
+        if self.measured_train < 0:
+            raise ValueError(f"measured_train: expected at least 0, got {self.measured_train}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +139,7 @@ class NetworkConfig:
     head: str = "7x7"
     batch_norm: bool = False
     dropout: float = 0.5
-    input_size: int = 306
+    input_size: int | None = 306
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +152,43 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     crf: CRFParameters = field(default_factory=CRFParameters)
     """Where the nine parameters start, unless the run begins from a model that has them."""
+    scribbles: ScribbleConfig | None = None
+    """How new classes are learnt from few labelled pixels, in place of both stages: by a finer top
+    layer on fixed hidden ones. ``None``: as other classes are."""
+    patch_size: int | None = None
+    """Side in pixels of the patches, at the images' native scale, that stage 2, validation and
+    report see; ``None``: whole images, as in the paper. See `on_patches`."""
+    reported: int = 200
+    """Most images, evenly spread over each dataset, in the report's tables and galleries."""
 
     def __post_init__(self) -> None:
         if self.unary is None and self.joint is None:
             raise ValueError("config: expected at least one stage, got none")
+        if self.reported < 1:
+            raise ValueError(f"reported: expected at least 1, got {self.reported}")
+        sizes = {stage.copy_size for stage in (self.unary, self.joint) if stage is not None}
+        if self.patch_size is not None and {self.network.input_size, *sizes} != {None}:
+            raise ValueError(
+                "patch_size: expected stages and network at native scale, as on_patches makes them"
+            )
+
+    def on_patches(self, size: int = 306) -> TrainConfig:
+        """The same recipe on patches at native scale, for images much larger than 306 pixels.
+
+        Stage 1 crops ``size`` pixels from the images as they are; stage 2, validation and report
+        see patches of at most that side which cover each image. The network that comes of it
+        never reduces an image.
+        """
+        if size < 8:
+            raise ValueError(f"size: expected at least 8 pixels, got {size}")
+        unary, joint = self.unary, self.joint
+        if unary is not None:
+            crops = replace(unary.augmentation, crop=size)
+            unary = replace(unary, copy_size=None, augmentation=crops)
+        if joint is not None:
+            joint = replace(joint, copy_size=None)
+        network = replace(self.network, input_size=None)
+        return replace(self, network=network, unary=unary, joint=joint, patch_size=size)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for JSON."""
@@ -160,8 +211,9 @@ _CONFIGS = {
     "paper": TrainConfig(
         name="paper",
         unary=UnaryStage(),
-        joint=JointStage(),
+        joint=JointStage(measured_train=100),
         crf=_GENTLE_CRF,
+        reported=1449,
     ),
     # A thin network from random weights on two CPU cores, in about an hour and a half.
     "compact": TrainConfig(
@@ -195,6 +247,7 @@ _CONFIGS = {
             top_learning_rate=3e-5,
             weight_decay=0.01,
             crf_learning_rate=0.03,
+            measured_train=40,
             validate_every=4,
             checkpoint_every=4,
         ),
@@ -203,6 +256,7 @@ _CONFIGS = {
     # A few labelled images, from a trained model, in about half a minute.
     "scribbles": TrainConfig(
         name="scribbles",
+        scribbles=ScribbleConfig(),
         unary=UnaryStage(
             iterations=40,
             batch_size=4,
@@ -213,6 +267,7 @@ _CONFIGS = {
             top_learning_rate=3e-3,
             weight_decay=0.01,
             decay=20,
+            workers=0,
         ),
         joint=JointStage(
             iterations=6,
@@ -222,6 +277,7 @@ _CONFIGS = {
             top_learning_rate=2e-4,
             weight_decay=0.01,
             crf_learning_rate=0.02,
+            workers=0,
         ),
         crf=_GENTLE_CRF,
     ),

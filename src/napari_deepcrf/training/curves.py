@@ -1,4 +1,4 @@
-"""Validation IoU over the iterations of both stages (figure 4), as SVG and PNG."""
+"""IoU over the iterations of both stages (figure 4), as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -12,28 +12,37 @@ from PIL import Image, ImageDraw
 from napari_deepcrf.atomic import atomic_write
 
 _WIDTH, _HEIGHT = 420, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 30, 44
-_BLUE = "#1f77b4"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 48, 44
+_COLOURS = {"validation": "#1f77b4", "training": "#d95f02", "best unary": "#777777"}
+_DASH = 6
+_PNG_SCALE = 2
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One stage's curve, in pixels: the axes' ticks and the line."""
+    """One stage's curves, in pixels of its own: the axes' ticks and the lines by name."""
 
     title: str
-    line: tuple[Point, ...]
+    lines: dict[str, tuple[Point, ...]]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
 
 
 def write_curves(folder: Path, events: Sequence[dict[str, Any]]) -> Iterator[Path]:
     """Draw the curves of a run's events into ``curves.svg`` and ``curves.png``."""
-    panels = [
-        _panel(stage, offset * _WIDTH, values)
-        for offset, (stage, values) in enumerate(_series(events).items())
-    ]
+    stages = list(dict.fromkeys(e["stage"] for e in events if e["event"] == "Validated"))
+    best_unary: float | None = None
+    panels = []
+    for stage in stages:
+        series = _series(stage, events)
+        if best_unary is not None:
+            steps = [step for step, _ in series["validation"]]
+            series["best unary"] = [(min(steps), best_unary), (max(steps), best_unary)]
+        else:
+            best_unary = max(figure for _, figure in series["validation"])
+        panels.append(_panel(stage, series))
     svg, png = folder / "curves.svg", folder / "curves.png"
     with atomic_write(svg) as file:
         file.write(_svg(panels).encode())
@@ -43,29 +52,31 @@ def write_curves(folder: Path, events: Sequence[dict[str, Any]]) -> Iterator[Pat
     yield png
 
 
-def _series(events: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
-    series: dict[str, list[Point]] = {}
+def _series(stage: str, events: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
+    """(step, IoU in per cent) on validation and, where it was measured, on training images."""
+    series: dict[str, list[Point]] = {"validation": [], "training": []}
     for event in events:
-        if event["event"] == "Validated":
-            point = (float(event["step"]), 100 * float(event["mean_iou"]))
-            series.setdefault(event["stage"], []).append(point)
-    return series
+        if event["event"] == "Validated" and event["stage"] == stage:
+            for name, key in (("validation", "mean_iou"), ("training", "train_mean_iou")):
+                if event.get(key) is not None:
+                    series[name].append((float(event["step"]), 100 * float(event[key])))
+    return {name: values for name, values in series.items() if values}
 
 
-def _panel(stage: str, offset: float, values: list[Point]) -> _Panel:
-    steps, figures = [x for x, _ in values], [y for _, y in values]
-    last = max(max(steps), 1.0)
-    low, high = _padded(min(figures), max(figures))
+def _panel(stage: str, series: dict[str, list[Point]]) -> _Panel:
+    points = [point for values in series.values() for point in values]
+    last = max(*(step for step, _ in points), 1.0)
+    low, high = _padded(min(y for _, y in points), max(y for _, y in points))
 
     def place(step: float, figure: float) -> Point:
         across = step / last * (_WIDTH - _LEFT - _RIGHT)
         up = (figure - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-        return offset + _LEFT + across, _HEIGHT - _BOTTOM - up
+        return _LEFT + across, _HEIGHT - _BOTTOM - up
 
     fractions = (0.0, 0.25, 0.5, 0.75, 1.0)
     return _Panel(
         title=f"{stage} stage, mean IoU in %",
-        line=tuple(place(x, y) for x, y in values),
+        lines={name: tuple(place(x, y) for x, y in values) for name, values in series.items()},
         x_ticks=tuple((place(f * last, low)[0], f"{f * last:g}") for f in fractions),
         y_ticks=tuple(
             (place(0, low + f * (high - low))[1], f"{low + f * (high - low):.1f}")
@@ -79,6 +90,14 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return max(0.0, low - margin), high + margin
 
 
+def _legend(panel: _Panel) -> Iterator[tuple[str, float]]:
+    """Name and left end of every entry of the line above the curves."""
+    left = float(_LEFT)
+    for name in panel.lines:
+        yield name, left
+        left += 40 + 6 * len(name)
+
+
 def _svg(panels: list[_Panel]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH * len(panels)}" '
@@ -86,32 +105,78 @@ def _svg(panels: list[_Panel]) -> str:
         '<rect width="100%" height="100%" fill="white"/>',
     ]
     for number, panel in enumerate(panels):
-        left, right = number * _WIDTH + _LEFT, (number + 1) * _WIDTH - _RIGHT
-        bottom = _HEIGHT - _BOTTOM
-        parts.append(f'<text x="{left}" y="18">{panel.title}</text>')
-        for x, text in panel.x_ticks:
-            parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{text}</text>')
-        for y, text in panel.y_ticks:
-            parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-            parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
-        parts.append(f'<text x="{(left + right) / 2}" y="{bottom + 36}">iteration</text>')
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in panel.line)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{_BLUE}" stroke-width="2"/>')
+        parts.append(f'<g transform="translate({number * _WIDTH} 0)">')
+        parts += [*_svg_axes(panel), *_svg_lines(panel), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _svg_axes(panel: _Panel) -> Iterator[str]:
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    yield f'<text x="{_LEFT}" y="16" font-weight="bold">{panel.title}</text>'
+    for x, text in panel.x_ticks:
+        yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{text}</text>'
+    for y, text in panel.y_ticks:
+        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        yield f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>'
+    middle = (_LEFT + right) / 2
+    yield f'<text x="{middle}" y="{bottom + 36}" text-anchor="middle">iteration</text>'
+
+
+def _svg_lines(panel: _Panel) -> Iterator[str]:
+    for name, left in _legend(panel):
+        yield f'<path d="M{left} 32h14" {_stroke(name)}/>'
+        yield f'<text x="{left + 18}" y="36">{name}</text>'
+    for name, line in panel.lines.items():
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        yield f'<polyline points="{points}" {_stroke(name)}/>'
+
+
+def _stroke(name: str) -> str:
+    dash = f' stroke-dasharray="{_DASH} {_DASH}"' if name == "best unary" else ""
+    return f'fill="none" stroke="{_COLOURS[name]}" stroke-width="2"{dash}'
+
+
 def _png(panels: list[_Panel]) -> Image.Image:
-    image = Image.new("RGB", (_WIDTH * len(panels), _HEIGHT), "white")
-    draw = ImageDraw.Draw(image)
+    """The same, drawn at twice the size so that text is sharp."""
+    s = _PNG_SCALE
+    image = Image.new("RGB", (s * _WIDTH * len(panels), s * _HEIGHT), "white")
     for number, panel in enumerate(panels):
-        left, right = number * _WIDTH + _LEFT, (number + 1) * _WIDTH - _RIGHT
-        bottom = _HEIGHT - _BOTTOM
-        draw.text((left, 8), panel.title, fill="black")
-        for x, text in panel.x_ticks:
-            draw.text((x, bottom + 6), text, fill="black", anchor="ma")
-        for y, text in panel.y_ticks:
-            draw.text((left - 6, y), text, fill="black", anchor="rm")
-            draw.line((left, y, right, y), fill="#ddd")
-        draw.text(((left + right) / 2, bottom + 24), "iteration", fill="black")
-        draw.line(panel.line, fill=_BLUE, width=2)
+        image.paste(_png_panel(panel), (s * _WIDTH * number, 0))
     return image
+
+
+def _png_panel(panel: _Panel) -> Image.Image:
+    s = _PNG_SCALE
+    image = Image.new("RGB", (s * _WIDTH, s * _HEIGHT), "white")
+    draw = ImageDraw.Draw(image)
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+
+    def write(x: float, y: float, text: str, anchor: str) -> None:
+        draw.text((s * x, s * y), text, fill="black", anchor=anchor, font_size=11 * s)
+
+    write(_LEFT, 16, panel.title, "ls")
+    for name, left in _legend(panel):
+        _draw_line(draw, [(left, 32), (left + 14, 32)], name)
+        write(left + 18, 36, name, "ls")
+    for x, text in panel.x_ticks:
+        write(x, bottom + 16, text, "ms")
+    for y, text in panel.y_ticks:
+        write(_LEFT - 6, y, text, "rm")
+        draw.line((s * _LEFT, s * y, s * right, s * y), fill="#ddd", width=s)
+    write((_LEFT + right) / 2, bottom + 36, "iteration", "ms")
+    for name, line in panel.lines.items():
+        _draw_line(draw, line, name)
+    return image
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, points: Sequence[Point], name: str) -> None:
+    """A polyline; a horizontal one of dashes for the best unary."""
+    s, width = _PNG_SCALE, 2 * _PNG_SCALE
+    if name != "best unary":
+        draw.line([(s * x, s * y) for x, y in points], fill=_COLOURS[name], width=width)
+        return
+    (start, y), (end, _) = points
+    while start < end:
+        stop = min(start + _DASH, end)
+        draw.line((s * start, s * y, s * stop, s * y), fill=_COLOURS[name], width=width)
+        start += 2 * _DASH

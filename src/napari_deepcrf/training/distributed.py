@@ -8,20 +8,41 @@ processes follow the losses of one process with the whole batch.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from napari_deepcrf.device import resolve_device
 
 
-def join_group() -> None:
+def own_device(name: str) -> torch.device:
+    """What `resolve_device` finds, but ``"auto"`` is the process's own GPU under ``torchrun``."""
+    local = os.environ.get("LOCAL_RANK")
+    if name == "auto" and local is not None and torch.cuda.is_available():
+        name = f"cuda:{local}"
+    device = resolve_device(name)
+    if device.type == "cuda" and local is not None:
+        torch.cuda.set_device(device)
+    return device
+
+
+def join_group(device: torch.device) -> None:
     """Join the processes that ``torchrun`` started, if it did and nobody has yet."""
     if "WORLD_SIZE" in os.environ and dist.is_available() and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def leave_group() -> None:
+    """Leave them again, if there are any."""
+    if _active():
+        dist.destroy_process_group()
 
 
 def rank() -> int:
-    """Number of the present process, 0 for the one that validates and writes."""
+    """Number of the present process, 0 for the one that writes."""
     return dist.get_rank() if _active() else 0
 
 
@@ -30,36 +51,40 @@ def world_size() -> int:
     return dist.get_world_size() if _active() else 1
 
 
-def shared_mean(value: Tensor) -> Tensor:
-    """Mean of a scalar over the processes, without a gradient."""
+def shared_sum(value: Tensor) -> Tensor:
+    """Sum of a tensor over the processes, on its own device, without a gradient."""
     if not _active():
         return value.detach()
-    result = value.detach().clone()
-    dist.all_reduce(result)
-    return result / world_size()
+    place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    total = value.detach().to(place, copy=True)
+    dist.all_reduce(total)
+    return total.to(value.device)
 
 
-@torch.no_grad()
-def share_state(module: nn.Module) -> None:
-    """Give every process the first one's weights and statistics."""
-    if _active():
-        for value in module.state_dict().values():
-            dist.broadcast(value, src=0)
+def shared_mean(value: Tensor) -> Tensor:
+    """Mean of a scalar over the processes, without a gradient."""
+    return shared_sum(value) / world_size()
 
 
-@torch.no_grad()
-def share_gradients(module: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes, in one exchange."""
+def shared_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all processes, in the order in which a single one would have them."""
     if not _active():
-        return
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= world_size()
-    for gradient, mean in zip(
-        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
-    ):
-        gradient.copy_(mean.view_as(gradient))
+        return names
+    shares: list[tuple[str, ...]] = [()] * world_size()
+    dist.all_gather_object(shares, names)
+    return tuple(name for row in zip(*shares, strict=True) for name in row)
+
+
+def parallel(objective: nn.Module) -> nn.Module:
+    """The module with its gradients averaged over the processes, who start from one state."""
+    return DistributedDataParallel(objective) if _active() else objective
+
+
+def gathering(objective: nn.Module, last: bool) -> AbstractContextManager[object]:
+    """The context of a backward pass that adds to gradients: exchanged with the last alone."""
+    if last or not isinstance(objective, DistributedDataParallel):
+        return nullcontext()
+    return objective.no_sync()
 
 
 def _active() -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import torch
+from torch import Tensor
 
 from napari_deepcrf.data.samples import VOID, DatasetError, SegmentationDataset, check_sample
 from napari_deepcrf.models.deepcrf import DeepCRF
@@ -23,16 +26,37 @@ class Evaluation:
     unary_boundary: IoU
     """Only pixels of the band around the true boundaries, see `boundary_band`."""
     joint_boundary: IoU
+    per_image: tuple[float, ...]
+    """The joint model's mean IoU on every image, over the classes that occur there."""
 
     def table(self) -> str:
-        """The per-class table (table 1 of the paper) in Markdown, in per cent."""
-        lines = ["| class | unary | joint |", "|---|---:|---:|"]
-        unary, joint = self.unary.as_dict(), self.joint.as_dict()
-        rows = [(name, unary[name], joint[name]) for name in self.unary.class_names]
-        rows.append(("**mean**", self.unary.mean, self.joint.mean))
-        rows.append(("mean near boundaries", self.unary_boundary.mean, self.joint_boundary.mean))
-        lines += [f"| {name} | {_percent(u)} | {_percent(j)} |" for name, u, j in rows]
-        return "\n".join(lines)
+        """The per-class table (table 1 of the paper) in Markdown, in per cent.
+
+        The last two columns are the figures within the band around the true boundaries.
+        """
+        rows = [f"| {name} | {' | '.join(map(_percent, row))} |" for name, *row in self.rows()]
+        rows[-1] = rows[-1].replace("mean", "**mean**", 1)
+        head = f"| class | {' | '.join(COLUMNS)} |"
+        return "\n".join([head, "|---|" + "---:|" * len(COLUMNS), *rows])
+
+    def csv(self) -> str:
+        """The same table as comma-separated values, in fractions; an absent class has ``nan``."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["class", *COLUMNS])
+        for name, *row in self.rows():
+            writer.writerow([name, *(f"{value:.6f}" for value in row)])
+        return stream.getvalue()
+
+    def rows(self) -> Iterator[tuple[str, float, float, float, float]]:
+        """Each class's name and figures in the order of `COLUMNS`, then those of the mean."""
+        figures = (self.unary, self.joint, self.unary_boundary, self.joint_boundary)
+        yield from zip(self.unary.class_names, *(iou.per_class for iou in figures), strict=True)
+        unary, joint, unary_boundary, joint_boundary = (iou.mean for iou in figures)
+        yield "mean", unary, joint, unary_boundary, joint_boundary
+
+
+COLUMNS = ("unary", "joint", "unary, near boundaries", "joint, near boundaries")
 
 
 def _percent(value: float) -> str:
@@ -58,6 +82,7 @@ def evaluate(
             f"got {len(model.class_names)} ({', '.join(model.class_names[:3])}, …)"
         )
     meters = [IoUMeter(model.class_names) for _ in range(4)]
+    per_image = []
     device = next(model.parameters()).device
     model.eval()
     for index in range(len(dataset)):
@@ -70,9 +95,16 @@ def evaluate(
         near = torch.where(boundary_band(truth, boundary_width), truth, VOID)
         scores = model.unary(image)
         labels = scores.argmax(1)[0], model.crf(scores, image).argmax(1)[0]
+        per_image.append(_mean_iou(labels[1], truth, model.class_names))
         for number, (predicted, target) in enumerate(product(labels, (truth, near))):
             meters[number].update(predicted, target)
         if on_progress is not None:
             on_progress(index + 1, len(dataset))
     unary, unary_boundary, joint, joint_boundary = (meter.compute() for meter in meters)
-    return Evaluation(unary, joint, unary_boundary, joint_boundary)
+    return Evaluation(unary, joint, unary_boundary, joint_boundary, tuple(per_image))
+
+
+def _mean_iou(predicted: Tensor, truth: Tensor, class_names: tuple[str, ...]) -> float:
+    meter = IoUMeter(class_names)
+    meter.update(predicted, truth)
+    return meter.compute().mean

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Stage = Literal["unary", "joint"]
 
@@ -41,6 +44,8 @@ class Validated:
     mean_iou: float
     per_class: Mapping[str, float]
     best: bool
+    train_mean_iou: float | None = None
+    """On some of the training samples, where the stage measures them (figure 4 b)."""
 
 
 @dataclass(frozen=True)
@@ -69,5 +74,31 @@ class ReportWritten:
     path: Path
 
 
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What the model, as it is after ``step``, makes of the run's `PreviewImage`."""
+
+    stage: Stage
+    step: int
+    key: object
+    """The image's identity, as the run was given it."""
+    labels: NDArray[np.uint8]
+    """(H, W), H and W being the image's own: class indices."""
+
+
 StageEvent = StageStarted | StepDone | Validated | CheckpointSaved | Finished
-Event = StageEvent | ReportWritten
+Event = StageEvent | ReportWritten | Preview
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """An event as JSON-able values; of a preview's labels only their shape."""
+    record: dict[str, Any] = {"event": type(event).__name__}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if isinstance(value, np.ndarray):
+            record["shape"] = list(value.shape)
+        elif field.name in ("path", "key"):
+            record[field.name] = str(value)
+        else:
+            record[field.name] = dict(value) if isinstance(value, Mapping) else value
+    return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from napari_deepcrf.data.samples import VOID
+from napari_deepcrf.data.samples import VOID, Sample, SegmentationDataset
+from napari_deepcrf.training.distributed import rank, shared_sum, world_size
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,28 @@ class IoUMeter:
 
     def compute(self) -> IoU:
         """The figures over everything added so far."""
-        confusion = self._confusion.confmat.double()
+        return self._figures(self._confusion.confmat)
+
+    def compute_shared(self) -> IoU:
+        """The figures over everything that the processes of a run have added so far."""
+        return self._figures(shared_sum(self._confusion.confmat))
+
+    def _figures(self, confusion: Tensor) -> IoU:
+        confusion = confusion.double()
         hit = confusion.diag()
         union = confusion.sum(0) + confusion.sum(1) - hit
         per_class = torch.where(union > 0, hit / union, torch.full_like(hit, float("nan")))
         accuracy = float(hit.sum() / confusion.sum().clamp(min=1))
         return IoU(self.class_names, tuple(per_class.tolist()), accuracy)
+
+
+def measure_iou(dataset: SegmentationDataset, predict: Callable[[Sample], Tensor]) -> IoU:
+    """IoU of the (H, W) labels that ``predict`` gives; the processes of a run share the samples."""
+    meter = IoUMeter(dataset.class_names)
+    for index in range(rank(), len(dataset), world_size()):
+        sample = dataset[index]
+        meter.update(predict(sample), torch.tensor(sample.labels))
+    return meter.compute_shared()
 
 
 def boundary_band(labels: Tensor, width: int) -> Tensor:

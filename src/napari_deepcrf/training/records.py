@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from napari_deepcrf.atomic import atomic_write
-from napari_deepcrf.training.events import StageEvent, StageStarted
+from napari_deepcrf.training.events import Event, StageStarted, event_record
 
 EVENTS_FILE = "events.jsonl"
 CONFIG_FILE = "config.json"
@@ -28,11 +27,11 @@ class RunRecord:
         with atomic_write(folder / CONFIG_FILE) as file:
             file.write(json.dumps(config, indent=2).encode())
 
-    def add(self, event: StageEvent) -> None:
+    def add(self, event: Event) -> None:
         """Append an event."""
         if isinstance(event, StageStarted):
             self._forget_after(event)
-        line = json.dumps({"event": type(event).__name__, **asdict(event)}, default=str)
+        line = json.dumps(event_record(event))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,12 @@ from napari_deepcrf.data.voc import voc_palette
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.training.batches import image_tensor
 from napari_deepcrf.training.curves import write_curves
-from napari_deepcrf.training.evaluate import Evaluation, evaluate
-from napari_deepcrf.training.metrics import IoUMeter
+from napari_deepcrf.training.evaluate import evaluate
 from napari_deepcrf.training.records import EVENTS_FILE, read_events
 
 GALLERY_SIZE = 6
+
+_SIDE, _GAP, _TEXT = 240, 8, 22  # of a gallery's panels, in pixels
 
 
 def write_report(
@@ -35,37 +34,23 @@ def write_report(
     ``datasets`` maps names, such as "train" and "validation", to samples; the galleries show the
     best and worst of the last.
     """
+    per_image: tuple[float, ...] = ()
     for name, dataset in datasets.items():
         figures = evaluate(model, dataset)
+        per_image = figures.per_image
         yield _write(folder / f"iou-{name}.md", figures.table() + "\n")
-        yield _write(folder / f"iou-{name}.csv", _csv(figures))
+        yield _write(folder / f"iou-{name}.csv", figures.csv())
     events = list(read_events(folder / EVENTS_FILE))
     if any(event["event"] == "Validated" for event in events):
         yield from write_curves(folder, events)
     if datasets:
-        yield from _galleries(folder, model, list(datasets.values())[-1])
+        yield from _galleries(folder, model, list(datasets.values())[-1], per_image)
 
 
-def _csv(figures: Evaluation) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["class", "unary", "joint"])
-    unary, joint = figures.unary.as_dict(), figures.joint.as_dict()
-    for name in figures.unary.class_names:
-        writer.writerow([name, f"{unary[name]:.6f}", f"{joint[name]:.6f}"])
-    writer.writerow(["mean", f"{figures.unary.mean:.6f}", f"{figures.joint.mean:.6f}"])
-    return stream.getvalue()
-
-
-def _galleries(folder: Path, model: DeepCRF, dataset: SegmentationDataset) -> Iterator[Path]:
+def _galleries(
+    folder: Path, model: DeepCRF, dataset: SegmentationDataset, scores: Sequence[float]
+) -> Iterator[Path]:
     """Image, truth, unary and joint labels of the images with the best and worst joint IoU."""
-    scores = []
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        _, joint = _predict(model, sample)
-        meter = IoUMeter(model.class_names)
-        meter.update(torch.from_numpy(joint), torch.tensor(sample.labels))
-        scores.append(meter.compute().mean)
     order = sorted(range(len(scores)), key=scores.__getitem__)
     chosen = {"worst": order[:GALLERY_SIZE], "best": order[::-1][:GALLERY_SIZE]}
     for name, indices in chosen.items():
@@ -82,19 +67,23 @@ def _galleries(folder: Path, model: DeepCRF, dataset: SegmentationDataset) -> It
         yield path
 
 
-def _row(model: DeepCRF, sample: Sample, iou: float, side: int = 180, gap: int = 6) -> Image.Image:
+def _row(model: DeepCRF, sample: Sample, iou: float) -> Image.Image:
+    """Image, truth, unary and joint side by side under their names."""
     unary, joint = _predict(model, sample)
     palette = voc_palette()
     panels = [sample.image, *(palette[labels] for labels in (sample.labels, unary, joint))]
     height, width = sample.labels.shape
-    factor = side / max(height, width)
-    size = (round(width * factor), round(height * factor))
-    row = Image.new("RGB", (4 * (side + gap), size[1] + 16), "white")
-    for column, panel in enumerate(panels):
+    factor = _SIDE / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    row = Image.new("RGB", (4 * _SIDE + 5 * _GAP, size[1] + _TEXT + _GAP), "white")
+    draw = ImageDraw.Draw(row)
+    name = sample.name if len(sample.name) <= 32 else f"{sample.name[:31]}…"
+    titles = (name, "truth", "unary", f"joint, mean IoU {100 * iou:.0f} %")
+    for column, (title, panel) in enumerate(zip(titles, panels, strict=True)):
+        left = _GAP + column * (_SIDE + _GAP)
         method = Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
-        row.paste(Image.fromarray(panel).resize(size, method), (column * (side + gap), 14))
-    text = f"{sample.name}: image, truth, unary, joint (IoU {100 * iou:.0f} %)"
-    ImageDraw.Draw(row).text((0, 1), text, fill="black")
+        draw.text((left, _TEXT - 5), title, fill="black", anchor="ls", font_size=13)
+        row.paste(Image.fromarray(panel).resize(size, method), (left, _TEXT))
     return row
 
 

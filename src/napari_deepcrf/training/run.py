@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.arrays import ArrayDataset
-from napari_deepcrf.data.copies import ReducedCopies
-from napari_deepcrf.data.images import check_image
-from napari_deepcrf.data.samples import EvenSubset, SegmentationDataset
+from napari_deepcrf.data.samples import SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
-from napari_deepcrf.device import resolve_device
 from napari_deepcrf.models.backbone import fold_batch_norm
 from napari_deepcrf.models.deepcrf import DeepCRF
+from napari_deepcrf.models.fine_head import FineUnaryNetwork
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
-from napari_deepcrf.training.distributed import join_group, rank
+from napari_deepcrf.training.distributed import join_group, own_device, rank
 from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
+from napari_deepcrf.training.preview import PreviewImage, with_previews
 from napari_deepcrf.training.records import RunRecord
 from napari_deepcrf.training.report import write_report
+from napari_deepcrf.training.run_data import RunData
+from napari_deepcrf.training.scribble_stages import ScribbleTrainer
 from napari_deepcrf.training.unary_stage import UnaryTrainer
-
-REPORTED_SAMPLES = 200
-"""A report's tables are over so many images at most, evenly spread over each dataset."""
 
 
 class TrainingRun:
@@ -56,12 +53,15 @@ class TrainingRun:
     cache
         A folder for the decoded copies of a dataset of files.
     device
-        Where to train; what `resolve_device` takes.
+        Where to train; what `resolve_device` takes. Under ``torchrun``, ``"auto"`` is the
+        process's own GPU.
+    preview
+        An image of which `Preview` events show the labels while the run goes on.
 
     Raises
     ------
     DatasetError
-        A ValueError that lists everything wrong with a dataset, before any training.
+        A ValueError that lists everything wrong with the datasets, before any training.
     """
 
     def __init__(
@@ -76,18 +76,14 @@ class TrainingRun:
         cache: Path | None = None,
         seed: int = 0,
         device: str = "auto",
+        preview: PreviewImage | None = None,
     ) -> None:
-        place = resolve_device(device)
+        place = own_device(device)
         self.config = named_config(config) if isinstance(config, str) else config
-        join_group()
-        self.folder, self.soft, self.seed = folder, soft, seed
-        self._copies: dict[tuple[str, int | None], ReducedCopies] = {}
-        for stage in (self.config.unary, self.config.joint):
-            for role, dataset in (("train", train), ("validation", validation)):
-                if stage is not None and dataset is not None:
-                    key = (role, stage.copy_size)
-                    if key not in self._copies:
-                        self._copies[key] = ReducedCopies(dataset, stage.copy_size, cache=cache)
+        join_group(place)
+        self.folder, self.soft, self.seed, self.preview = folder, soft, seed, preview
+        self._data = RunData(self.config, train, validation, cache)
+        self._scribbled = train
         torch.manual_seed(seed)
         self.model = start_model(self.config, tuple(train.class_names), init).to(place)
 
@@ -101,43 +97,50 @@ class TrainingRun:
         if self.folder is not None and rank() == 0:
             record = RunRecord(self.folder, {**self.config.to_dict(), "seed": self.seed})
         try:
-            for event in self._stages():
-                if record is not None:
-                    record.add(event)
-                yield event
+            with closing(self._watched()) as events:
+                for event in events:
+                    if record is not None:
+                        record.add(event)
+                    yield event
         finally:
             if record is not None:
                 self.model.eval().save(record.path.with_name("model.safetensors"))
         if record is not None:
-            for path in write_report(record.path.parent, self.model, self._reported()):
+            for path in write_report(record.path.parent, self.model, self._data.reported()):
                 yield ReportWritten(path)
 
-    def _stages(self) -> Iterator[StageEvent]:
+    def _watched(self) -> Generator[Event]:
+        stages = self._stages()
+        if self.preview is None or rank() > 0:
+            return stages
+        return with_previews(stages, self.model, self.preview)
+
+    def _stages(self) -> Generator[StageEvent]:
+        if isinstance(self.model.network, FineUnaryNetwork):
+            yield from self._scribbles()
+            return
         if self.config.unary is not None:
             yield from self._unary()
         if self.config.joint is not None:
             yield from self._joint()
 
-    def _reported(self) -> dict[str, SegmentationDataset]:
-        """Of the last stage's samples, as they were read for it, at most `REPORTED_SAMPLES`."""
-        stage = self.config.joint or self.config.unary
-        assert stage is not None
-        roles = ("train", "validation")
-        found = {role: self._copies.get((role, stage.copy_size)) for role in roles}
-        return {
-            role: EvenSubset(copies, REPORTED_SAMPLES)
-            for role, copies in found.items()
-            if copies is not None
-        }
+    def _scribbles(self) -> Iterator[StageEvent]:
+        """Both stages, at the images' own size, the fine top layer's way."""
+        config = self.config.scribbles
+        assert config is not None  # start_model sees to it
+        try:
+            yield from ScribbleTrainer(self.model, self._scribbled, config, seed=self.seed).events()
+        finally:
+            self.model.eval()
 
     def _unary(self) -> Iterator[StageEvent]:
         stage = self.config.unary
         assert stage is not None
         trainer = UnaryTrainer(
-            self.model.network,
-            self._copies["train", stage.copy_size],
+            self.model,
+            self._data.train(stage),
             stage,
-            validation=self._copies.get(("validation", stage.copy_size)),
+            validation=self._data.validation(stage),
             soft=self.soft,
             folder=self.folder,
             seed=self.seed,
@@ -155,9 +158,9 @@ class TrainingRun:
         assert stage is not None
         trainer = JointTrainer(
             self.model,
-            self._copies["train", stage.copy_size],
+            self._data.train(stage),
             stage,
-            validation=self._copies.get(("validation", stage.copy_size)),
+            validation=self._data.validation(stage),
             folder=self.folder,
             seed=self.seed,
         )
@@ -178,18 +181,27 @@ def start_model(
             from napari_deepcrf.models.imagenet import load_imagenet
 
             load_imagenet(new)
-        network = UnaryNetwork(new, input_size=config.network.input_size)
+        kind = UnaryNetwork if config.scribbles is None else FineUnaryNetwork
+        network = kind(new, input_size=config.network.input_size)
         return DeepCRF(network, DenseCRF(config.crf), class_names)
     given = _given_model(init)
     old = given.network.backbone
     backbone = old.with_changes(num_classes=len(class_names))
     backbone.features.load_state_dict(old.features.state_dict())
     same_classes = given.class_names == class_names
+    if config.scribbles is not None and not (same_classes and type(given.network) is UnaryNetwork):
+        # New classes, or those that scribbles taught before. What the top layer of a plain model
+        # knows of its own classes is kept instead: not every one of them has a stroke.
+        fine = FineUnaryNetwork(backbone, input_size=given.network.input_size)
+        return DeepCRF(fine, DenseCRF(config.crf), class_names)
     if same_classes:
         backbone.score.load_state_dict(old.score.state_dict())
-    network = UnaryNetwork(
-        backbone, input_size=given.network.input_size, scales=given.network.scales
-    )
+    if config.patch_size is None:
+        network = UnaryNetwork(
+            backbone, input_size=given.network.input_size, scales=given.network.scales
+        )
+    else:
+        network = UnaryNetwork(backbone, input_size=None)
     crf = deepcopy(given.crf) if same_classes else DenseCRF(config.crf)
     return DeepCRF(network, crf, class_names)
 
@@ -225,15 +237,16 @@ def fit(
     ----------
     pairs
         Images, as `check_image` takes them, with (H, W) integer annotations: 0 unlabelled, which
-        leaves the loss, and class + 1.
+        leaves the loss, and class + 1. A stack (Z, H, W[, C]) has annotations (Z, H, W).
     init, config, folder, seed, device
         See `TrainingRun`.
     on_event
-        Called with every event; an exception that it raises stops the training and reaches the
-        caller.
+        Called with every event, `Preview` of the first image among them; an exception that it
+        raises stops the training and reaches the caller.
     class_names
-        One name per class; by default "class 1" … up to the largest annotation. With ``init``'s own
-        names its top layer and CRF are kept too, and not every class needs an annotation.
+        One name per class; by default "class 1" … up to the largest annotation, which takes
+        numbers without gaps. With ``init``'s own names its top layer and CRF are kept too, and not
+        every class needs an annotation.
 
     Returns
     -------
@@ -244,25 +257,20 @@ def fit(
     DatasetError
         A ValueError that lists everything wrong with the pairs, before any training.
     """
-    checked = [(_checked(n, image), labels) for n, (image, labels) in enumerate(pairs, start=1)]
     start = init if init is None or init == "imagenet" else _given_model(init)
     known = start.class_names if isinstance(start, DeepCRF) else ()
+    dataset = ArrayDataset(pairs, class_names, known=known)
+    first = dataset[0]
     run = TrainingRun(
         config,
-        ArrayDataset(checked, class_names, known=known),
+        dataset,
         init=start,
         folder=None if folder is None else Path(folder),
         seed=seed,
         device=device,
+        preview=None if on_event is None else PreviewImage(image=first.image, key=first.name),
     )
     for event in run.events():
         if on_event is not None:
             on_event(event)
     return run.model
-
-
-def _checked(number: int, image: Any) -> NDArray[np.uint8]:
-    try:
-        return check_image(image).round().astype(np.uint8)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"pair {number}: {error}") from error
