@@ -1,0 +1,38 @@
+"""What training on scribbles may vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from napari_deepcrf.crf import CRFParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScribbleConfig:
+    """A finer top layer on fixed hidden layers, see `ScribbleTrainer`."""
+
+    crf: CRFParameters = field(
+        default_factory=lambda: CRFParameters(
+            w_spatial=3.0, theta_gamma=3.0, w_bilateral=5.0, theta_alpha=60.0, theta_beta=10.0
+        )
+    )
+    """Where the nine parameters start for a photograph; see `adapted_crf`."""
+    rounds: int = 2
+    """Fits after the first, in which the CRF's marginals label the unlabelled pixels."""
+    taught_pixels: int = 4000
+    """Unlabelled pixels, of all images together, that such a fit looks at."""
+    iterations: int = 8
+    """Steps of stage 2."""
+    top_learning_rate: float = 3e-3
+    crf_learning_rate: float = 0.01
+    """Rate of the logarithms of the CRF's weights and widths."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.iterations < 0:
+            raise ValueError(
+                "rounds and iterations: expected at least 0, got "
+                f"{self.rounds} and {self.iterations}"
+            )
+        for name in ("taught_pixels", "top_learning_rate", "crf_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
