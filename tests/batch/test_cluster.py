@@ -30,7 +30,8 @@ from napari_deepcrf.inference import Predictor
 from napari_deepcrf.models import DeepCRF
 
 BIN = Path(sys.executable).parent
-DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
+ROOT = Path(__file__).parents[2]
+DOCS, README = ROOT / "docs" / "cluster.md", ROOT / "README.md"
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def test_a_worker_that_dies_and_one_that_joins_late(
         victim = late = None
         for event in segment_files(many_photos, out, model, BatchOptions(scheduler=address)):
             if isinstance(event, SummaryWritten):
-                break
+                continue
             assert isinstance(event, ImageDone), event
             done.append(event)
             seen = {e.worker.address for e in done}
@@ -248,7 +249,11 @@ def test_a_worker_that_dies_and_one_that_joins_late(
 def test_the_commands_of_the_docs(processes, photos):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (block,) = re.findall(r"```(?:sh|console)\n(dask scheduler.*?)```", DOCS.read_text(), re.DOTALL)
+    (block,), (same,) = (
+        re.findall(r"^(dask scheduler.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for page in (DOCS, README)
+    )
+    assert same == block
     scheduler, worker, segment = (
         shlex.split(line.replace("8786", str(port)), comments=True)
         for line in block.strip().splitlines()

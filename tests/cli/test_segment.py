@@ -87,6 +87,22 @@ def test_progress_and_time_left_without_a_terminal(
     assert re.search(r"^2 of 2 images, \d:\d\d:\d\d left$", result.err, re.MULTILINE)
 
 
+def test_the_memory_needed_is_told_first(command, photo, tiny_model, tmp_path):
+    arguments = ("segment", photo, "--out", tmp_path / "out", "--model", tiny_model, "--memory")
+    result = command(*arguments, "100GB")
+    assert result.exit_code == 0
+    assert result.err.startswith("memory: the largest image, 23×31 pixels, takes about 0.00 GB")
+    assert result.err.endswith("of 100.00 GB\n")
+    result = command(*arguments, "1MB")
+    assert result.exit_code == 0  # it was done before
+    assert result.err.endswith("of 0.00 GB; it is done in tiles\n")
+    result = command(*arguments, "1MB", "--format", "numpy")
+    assert result.exit_code == 2
+    assert f"error: {photo}: memory: expected at least" in result.err
+    result = command(*arguments, "much")
+    assert result.err == "error: memory: expected a size such as 2GB or 800MB, got 'much'\n"
+
+
 def test_an_out_that_is_a_file(command, photo, tiny_model, tmp_path):
     result = command("segment", photo, "--out", tiny_model, "--model", tiny_model)
     assert result.exit_code == 2

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from os.path import commonpath
 from pathlib import Path
+
+from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -33,6 +36,15 @@ def _images_in(folder: Path) -> list[Path]:
     if not images:
         raise ValueError(f"folder: expected images ({', '.join(SUFFIXES)}), got none in {folder}")
     return images
+
+
+def largest_size(images: Sequence[Path]) -> tuple[int, int] | None:
+    """(H, W) of the image with most pixels, by the files' headers; None where none can be read."""
+    sizes = []
+    for path in images:
+        with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(path) as image:
+            sizes.append((image.height, image.width))
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
 def result_names(images: Sequence[Path]) -> list[str]:

@@ -40,6 +40,10 @@ def segment(
     scheduler: Annotated[
         str | None, typer.Option(help="A Dask scheduler, tcp://HOST:PORT, to work on its workers.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Limit, such as 2GB, for each process; by default half of what is free."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option(help="Replace files in OUT that are no results, or edited ones.")
     ] = False,
@@ -54,17 +58,25 @@ def segment(
     """
     from napari_deepcrf.batch.images import find_images
     from napari_deepcrf.batch.run import BatchOptions, segment_files
+    from napari_deepcrf.inference.memory import parse_memory
     from napari_deepcrf.models import DeepCRF
 
     found = find_images(images)
     options = BatchOptions(
-        kind=result_format.value, device=device, scheduler=scheduler, overwrite=overwrite
+        kind=result_format.value,
+        device=device,
+        memory=None if memory is None else parse_memory(memory),
+        scheduler=scheduler,
+        overwrite=overwrite,
     )
+    deepcrf = DeepCRF.load(model)
+    if options.memory is not None:
+        _tell_memory(found, len(deepcrf.class_names), options.memory)
     report = _Report(as_json=as_json)
     try:
         with (
             progress_bar() as progress,
-            closing(segment_files(found, out, DeepCRF.load(model), options)) as events,
+            closing(segment_files(found, out, deepcrf, options)) as events,
         ):
             task = progress.add_task("Segmenting", total=len(found))
             for event in events:
@@ -76,6 +88,22 @@ def segment(
         report.finish()
     if report.failed:
         raise typer.Exit(2)
+
+
+def _tell_memory(images: list[Path], classes: int, limit: int) -> None:
+    """What the largest image takes, before any work."""
+    from napari_deepcrf.batch.images import largest_size
+    from napari_deepcrf.inference.memory import fits, image_bytes, resident
+
+    size = largest_size(images)
+    if size is not None:
+        tiles = "" if fits(size, classes, limit=limit) else "; it is done in tiles"
+        print(
+            f"memory: the largest image, {size[0]}×{size[1]} pixels, takes about "
+            f"{image_bytes(size, classes) / 1e9:.2f} GB as a whole beside the process's "
+            f"{resident() / 1e9:.2f} GB, of {limit / 1e9:.2f} GB{tiles}",
+            file=sys.stderr,
+        )
 
 
 class _Report:

@@ -1,0 +1,292 @@
+"""Time `segment --scheduler` with one worker and with two, and model how it grows.
+
+    python benchmarks/cluster.py --out DIR     measures; writes DIR/cluster.json and cluster.md
+    python benchmarks/cluster.py --images 8    quicker
+
+A scheduler and workers of one thread each are started on this machine as processes of their own.
+First it is checked that a cluster's results are a single process's to the byte. A worker's
+seconds for an image come from the run with one worker. What does not grow with workers is measured
+beside it: the client's time for an image (its processor time, and the time it waits for the disk),
+the scheduler's processor time, and the bytes that travel. The model is
+
+    images/s (n workers) = min(n / worker, 1 / client, 1 / scheduler, network / bytes)
+
+and its value for two workers stands beside what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import psutil
+from distributed import Client
+from PIL import Image
+from skimage import data
+
+from napari_deepcrf.batch import run as batch_run
+from napari_deepcrf.batch.run import BatchOptions, ImageDone, segment_files
+from napari_deepcrf.batch.segmenter import Labelled, Outcome, Task
+from napari_deepcrf.models import DeepCRF
+from report import publish
+
+HEIGHT, WIDTH = 375, 500
+NETWORK = 1e9 / 8
+"""Bytes a second of the client's connection that the model assumes: 1 Gbit/s."""
+WORKERS = (1, 2, 10, 30, 100, 300)
+START_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run over all images."""
+
+    workers: int
+    images_per_s: float
+    client_ms: float
+    """The client's processor time for an image."""
+    scheduler_ms: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds, and bytes, of one image."""
+
+    worker: float
+    client: float
+    scheduler: float
+    up: float
+    down: float
+
+    def rate(self, workers: int) -> float:
+        """Images a second with so many workers."""
+        return min(
+            workers / self.worker,
+            1 / self.client,
+            1 / self.scheduler,
+            NETWORK / max(self.up, self.down),
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="folder for cluster.json and cluster.md")
+    parser.add_argument("--images", type=int, default=48, help="photos of 500×375 pixels")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, one thread each
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        images = photos(folder / "photos", arguments.images)
+        model = DeepCRF.load("voc-compact")
+        address, scheduler = stack.enter_context(dask_scheduler(folder))
+        timings = []
+        for workers in (1, 2):
+            stack.enter_context(dask_worker(address, folder))
+            wait_for_workers(address, workers)
+            # Each worker loads its software and kernels.
+            timed(images[: 4 * workers], folder / f"warm-{workers}", model, address, scheduler)
+            timings.append(timed(images, folder / f"with-{workers}", model, address, scheduler))
+            check(images[: 4 * workers], folder / f"with-{workers}", model, folder)
+        up, down, waiting = traffic(images, folder / "with-1", model, folder)
+    costs = Costs(
+        worker=1 / timings[0].images_per_s,
+        client=mean(t.client_ms for t in timings) / 1e3 + waiting,
+        scheduler=mean(t.scheduler_ms for t in timings) / 1e3,
+        up=up,
+        down=down,
+    )
+    report = {
+        "images": len(images),
+        "cores": os.cpu_count(),
+        "runs": [asdict(timing) for timing in timings],
+        "costs": asdict(costs),
+        "model": {str(n): costs.rate(n) for n in WORKERS},
+    }
+    publish(arguments.out, "cluster", report, table(timings, costs, len(images)))
+    return 0
+
+
+def photos(folder: Path, count: int) -> list[Path]:
+    """JPEG files of 500×375 pixels, all different, cut from three photos."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    sources = [data.astronaut(), data.coffee(), data.rocket()]
+    paths = []
+    for n in range(count):
+        source = sources[n % len(sources)]
+        top, left = (
+            rng.integers(0, a - b + 1)
+            for a, b in zip(source.shape[:2], (HEIGHT, WIDTH), strict=True)
+        )
+        path = folder / f"{n:03}.jpg"
+        Image.fromarray(source[top : top + HEIGHT, left : left + WIDTH]).save(path, quality=90)
+        paths.append(path)
+    return paths
+
+
+@contextmanager
+def command(*words: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "dask"), *map(str, words)],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def dask_scheduler(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A scheduler's address and process."""
+    file = folder / "scheduler.json"
+    words = ("--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file)
+    with command("scheduler", *words, log=folder / "scheduler.log") as process:
+        end = time.monotonic() + START_SECONDS
+        while not (file.exists() and file.read_text()):
+            if time.monotonic() > end:
+                raise SystemExit(f"no scheduler after {START_SECONDS} s")
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"], psutil.Process(process.pid)
+
+
+@contextmanager
+def dask_worker(address: str, folder: Path) -> Iterator[None]:
+    """A worker of one thread."""
+    words = (address, "--nthreads", 1, "--no-nanny", "--no-dashboard", "--local-directory", folder)
+    with command("worker", *words, log=folder / f"worker-{time.time_ns()}.log"):
+        yield
+
+
+def wait_for_workers(address: str, count: int) -> None:
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=START_SECONDS)
+
+
+def timed(
+    images: list[Path], out: Path, model: DeepCRF, address: str, scheduler: psutil.Process
+) -> Timing:
+    """Run once; the clock starts with the first result, when the model has travelled."""
+    events = segment_files(images, out, model, BatchOptions(scheduler=address))
+    first = next(events)
+    used = scheduler.cpu_times()
+    start, processor = time.perf_counter(), time.process_time()
+    done = [event for event in events if isinstance(event, ImageDone)]
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    after = scheduler.cpu_times()
+    assert isinstance(first, ImageDone)
+    assert len(done) == len(images) - 1
+    workers = {event.worker.address for event in done if event.worker is not None}
+    scheduling = after.user + after.system - used.user - used.system
+    return Timing(
+        workers=len(workers),
+        images_per_s=len(done) / seconds,
+        client_ms=1e3 * processor / len(done),
+        scheduler_ms=1e3 * scheduling / len(done),
+    )
+
+
+def check(images: list[Path], out: Path, model: DeepCRF, folder: Path) -> None:
+    """Raise SystemExit unless a single process writes the same bytes."""
+    here = folder / "here"
+    for event in segment_files(images, here, model, BatchOptions()):
+        if isinstance(event, ImageDone):
+            other = out / event.result.name
+            if event.result.read_bytes() != other.read_bytes():
+                raise SystemExit(f"{event.image.name}: the cluster's result is another one")
+
+
+def traffic(
+    images: list[Path], out: Path, model: DeepCRF, folder: Path
+) -> tuple[float, float, float]:
+    """Bytes up and down, and seconds that writing waits for the disk, for an image."""
+    results = [(out / f"{image.stem}.png").read_bytes() for image in images]
+    areas = dict.fromkeys(model.class_names, 0)
+
+    class Replay:
+        """Workers that have the results already."""
+
+        full, pending = False, 0
+
+        def __init__(self) -> None:
+            self._tasks: list[Task] = []
+
+        def submit(self, task: Task) -> None:
+            self._tasks.append(task)
+            self.full, self.pending = True, 1
+
+        def next(self) -> tuple[Task, Outcome]:
+            task = self._tasks.pop()
+            self.full, self.pending = False, 0
+            return task, Labelled({"": results[task.number]}, (HEIGHT, WIDTH), areas)
+
+    @contextmanager
+    def replay(_model: DeepCRF, _settings: object) -> Iterator[Replay]:
+        yield Replay()
+
+    original, batch_run.local_worker = batch_run.local_worker, replay  # type: ignore[assignment]
+    try:
+        events = segment_files(images, folder / "replay", model, BatchOptions())
+        next(events)
+        start, processor = time.perf_counter(), time.process_time()
+        count = sum(isinstance(event, ImageDone) for event in events)
+        waited = time.perf_counter() - start - (time.process_time() - processor)
+    finally:
+        batch_run.local_worker = original
+    up = mean(image.stat().st_size for image in images)
+    return up, mean(len(result) for result in results), max(0.0, waited) / count
+
+
+def table(timings: list[Timing], costs: Costs, images: int) -> str:
+    one, two = timings
+    lines = [
+        f"{images} photos of {WIDTH}×{HEIGHT}, voc-compact, workers of one thread, "
+        f"{os.cpu_count()} cores for workers, scheduler and client together",
+        "",
+        "| workers | images/s | client, ms of CPU an image | scheduler, ms of CPU an image |",
+        "|---:|---:|---:|---:|",
+        *(
+            f"| {t.workers} | {t.images_per_s:.2f} | {t.client_ms:.1f} | {t.scheduler_ms:.1f} |"
+            for t in timings
+        ),
+        "",
+        f"Two workers: {two.images_per_s / one.images_per_s:.2f}× one; "
+        f"the model says {costs.rate(2) / costs.rate(1):.2f}×.",
+        "",
+        "| of one image | |",
+        "|---|---:|",
+        f"| worker | {1e3 * costs.worker:.0f} ms |",
+        f"| client, with waiting for the disk | {1e3 * costs.client:.1f} ms |",
+        f"| scheduler | {1e3 * costs.scheduler:.1f} ms |",
+        f"| serial share: client ÷ (client + worker) "
+        f"| {costs.client / (costs.client + costs.worker):.2%} |",
+        f"| to the worker | {costs.up / 1e3:.0f} kB |",
+        f"| from the worker | {costs.down / 1e3:.1f} kB |",
+        "",
+        "| workers | images/s by the model | of linear |",
+        "|---:|---:|---:|",
+        *(
+            f"| {n} | {costs.rate(n):.1f} | {costs.rate(n) * costs.worker / n:.0%} |"
+            for n in WORKERS
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
