@@ -11,6 +11,7 @@ thousand labelled pixels of a few strokes can determine.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -104,16 +105,27 @@ class FineHead(nn.Module):
         self.shares = nn.ModuleList(MapScores(count, num_classes) for count in channels)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
+    def for_classes(self, num_classes: int) -> FineHead:
+        """A copy with the same features, for other classes, without weights."""
+        copy = FineHead([share.projection.shape[1] for share in self._shares], num_classes)
+        for mine, its in zip(self._shares, copy._shares, strict=True):
+            its.projection.copy_(mine.projection)
+            its.offset.copy_(mine.offset)
+        return copy.to(self.bias.device)
+
+    @property
+    def _shares(self) -> list[MapScores]:
+        return cast("list[MapScores]", list(self.shares))
+
     def calibrate(self, images: Sequence[Sequence[Tensor]]) -> None:
         """Set the features from the maps of one or more images."""
-        for share, maps in zip(self.shares, zip(*images, strict=True), strict=True):
-            assert isinstance(share, MapScores)
+        for share, maps in zip(self._shares, zip(*images, strict=True), strict=True):
             share.calibrate(maps)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Maps (B, C_i, h_i, w_i) of H × W images → (B, L, H, W) scores."""
         total = self.bias[:, None, None]
-        for share, one in zip(self.shares, maps, strict=True):
+        for share, one in zip(self._shares, maps, strict=True):
             scores = share(one)
             if scores.shape[2:] != size:
                 scores = F.interpolate(scores, size, mode="bilinear", align_corners=False)

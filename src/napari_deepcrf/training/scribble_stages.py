@@ -1,0 +1,215 @@
+"""Both stages on a few scribbled images: a finer top layer, then that layer and the CRF together.
+
+The hidden layers stay as they are, so their maps are computed once; a step of stage 1 is a convex
+fit, and one of stage 2 a pass of mean field over a whole image. Stage 1 ends with rounds of
+self-training, in which the CRF's marginals label what no stroke does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.data.samples import SegmentationDataset
+from napari_deepcrf.models.deepcrf import DeepCRF
+from napari_deepcrf.models.fine_head import FineUnaryNetwork
+from napari_deepcrf.training.batches import image_tensor
+from napari_deepcrf.training.events import Finished, Stage, StageEvent, StageStarted, StepDone
+from napari_deepcrf.training.loop import TrainingDivergedError
+from napari_deepcrf.training.scribble_config import ScribbleConfig
+from napari_deepcrf.training.scribble_fit import (
+    Strokes,
+    centre_on_strokes,
+    class_balanced,
+    design,
+    fit_to_strokes,
+    fit_weights,
+    random_points,
+)
+
+_FLOOR = 1e-4
+"""Marginals below this give no gradient: a stroke may slip over an object's edge."""
+_TAUGHT = 0.5
+"""The share of the unlabelled pixels in a fit's loss."""
+_CLIP = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    name: str
+    pixels: Tensor
+    """(1, 3, H, W) in 0–255"""
+    maps: list[Tensor]
+    strokes: Strokes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.strokes.points.size
+
+
+class ScribbleTrainer:
+    """Trains the fine top layer and the CRF of ``model`` in place; iterate over `events`.
+
+    The order of the images is the dataset's, and nothing depends on chance but which pixels are
+    looked at, which ``seed`` decides.
+    """
+
+    def __init__(
+        self, model: DeepCRF, train: SegmentationDataset, config: ScribbleConfig, *, seed: int = 0
+    ) -> None:
+        if not isinstance(model.network, FineUnaryNetwork):
+            raise TypeError(
+                f"model: expected a FineUnaryNetwork in it, got {type(model.network).__name__}"
+            )
+        self.model, self.network = model, model.network
+        self.train, self.config, self.seed = train, config, seed
+        self._images: list[_Image] = []
+
+    def events(self) -> Generator[StageEvent]:
+        """Train to the end, yielding what happens."""
+        yield from self._unary()
+        yield from self._joint()
+
+    def _unary(self) -> Iterator[StageEvent]:
+        """Stage 1: one step for each image's maps, then one for each fit."""
+        head, count = self.network.fine, len(self.train)
+        total = count + 1 + self.config.rounds
+        untrained = math.log(self.network.backbone.num_classes)
+        yield StageStarted("unary", 0, total)
+        crf = DenseCRF(adapted_crf(self.config.crf, self.train))
+        self.model.crf = crf.to(self.network.mean.device)
+        for index in range(count):
+            started = time.perf_counter()
+            image = self._look_at(index)
+            self._images.append(image)
+            yield _step("unary", index + 1, total, untrained, started, image.name)
+        started = time.perf_counter()
+        maps = [one.maps for one in self._images]
+        strokes = [one.strokes for one in self._images]
+        head.calibrate(maps)
+        centre_on_strokes(head, maps, strokes)
+        loss = fit_to_strokes(head, maps, strokes)
+        yield _step("unary", count + 1, total, loss, started, *self._names)
+        for number in range(count + 2, total + 1):
+            started = time.perf_counter()
+            loss = self._fit_to_crf()
+            yield _step("unary", number, total, loss, started, *self._names)
+        yield Finished("unary", total, total, None)
+
+    def _joint(self) -> Iterator[StageEvent]:
+        """Stage 2: one image a step, in turn."""
+        config = self.config
+        yield StageStarted("joint", 0, config.iterations)
+        top, crf = list(self.network.fine.parameters()), list(self.model.crf.parameters())
+        optimizers = [
+            torch.optim.SGD(top, lr=config.top_learning_rate, momentum=0.9),
+            torch.optim.Adam(crf, lr=config.crf_learning_rate),
+        ]
+        teachers = [self._marginals(one) for one in self._images]
+        for step in range(config.iterations):
+            started = time.perf_counter()
+            turn = step % len(self._images)
+            image = self._images[turn]
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            loss = self._joint_loss(image, teachers[turn])
+            loss.backward()  # type: ignore[no-untyped-call]
+            value, norm = float(loss.detach()), float(nn.utils.clip_grad_norm_(top + crf, _CLIP))
+            if not abs(value) + norm < float("inf"):
+                raise TrainingDivergedError(
+                    f"loss {value} with gradient norm {norm} at step {step + 1} of the joint "
+                    f"stage, image {image.name}"
+                )
+            for optimizer in optimizers:
+                optimizer.step()
+            yield _step("joint", step + 1, config.iterations, value, started, image.name)
+        yield Finished("joint", config.iterations, config.iterations, None)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self._images)
+
+    @torch.no_grad()
+    def _look_at(self, index: int) -> _Image:
+        self.network.eval()
+        sample = self.train[index]
+        pixels = image_tensor(sample).to(next(self.network.parameters()).device)
+        strokes = Strokes.of(torch.tensor(sample.labels), seed=self.seed)
+        return _Image(sample.name, pixels, self.network.maps(pixels), strokes)
+
+    def _fit_to_crf(self) -> float:
+        """Fit the top layer to the strokes and, elsewhere, to the CRF's marginals."""
+        head, num_classes = self.network.fine, self.network.backbone.num_classes
+        rows = [design(head, one.maps, one.strokes.points) for one in self._images]
+        classes = torch.cat([one.strokes.classes for one in self._images])
+        targets = [F.one_hot(classes, num_classes).float()]
+        share = max(1, self.config.taught_pixels // len(self._images))
+        for one in self._images:
+            points = random_points(one.size, share, self.seed)
+            rows.append(design(head, one.maps, points))
+            targets.append(points.sample(self._marginals(one)))
+        taught = torch.cat(targets[1:])
+        area = taught.sum(0).clamp_min(1)
+        weights = [
+            (1 - _TAUGHT) * class_balanced(classes),
+            _TAUGHT * (taught / area).sum(1) / num_classes,
+        ]
+        return fit_weights(head, torch.cat(rows), torch.cat(targets), torch.cat(weights))
+
+    @torch.no_grad()
+    def _marginals(self, image: _Image) -> Tensor:
+        marginals: Tensor = self.model.crf(self._scores(image), image.pixels)
+        return marginals
+
+    def _scores(self, image: _Image) -> Tensor:
+        scores: Tensor = self.network.fine(image.maps, image.size)
+        return scores
+
+    def _joint_loss(self, image: _Image, teacher: Tensor) -> Tensor:
+        """−log q_i(y_i) at the strokes (equation 6), and all over against stage 1's marginals.
+
+        Every class has the same share in both, however few its pixels.
+        """
+        marginals = self.model.crf(self._scores(image), image.pixels).clamp_min(_FLOOR)
+        points, classes = image.strokes.points, image.strokes.classes
+        right = points.sample(marginals).gather(1, classes[:, None])[:, 0]
+        labelled = -(class_balanced(classes) * right.log()).sum()
+        area = teacher.sum((2, 3), keepdim=True).clamp_min(1)
+        taught = -(teacher / area * marginals.log()).sum() / teacher.shape[1]
+        return (1 - _TAUGHT) * labelled + _TAUGHT * taught
+
+
+def adapted_crf(start: CRFParameters, train: SegmentationDataset) -> CRFParameters:
+    """The recipe's parameters, meant for photographs of 600 pixels, for images of other sizes.
+
+    θα keeps its share of the longer side, the median over the images.
+    """
+    longer = sorted(max(train[index].labels.shape) for index in range(len(train)))
+    factor = longer[len(longer) // 2] / _PHOTOGRAPH_SIDE
+    alpha = start.theta_alpha
+    scaled = tuple(factor * one for one in alpha) if isinstance(alpha, tuple) else factor * alpha
+    return replace(start, theta_alpha=scaled)
+
+
+_PHOTOGRAPH_SIDE = 600.0
+
+
+def _step(
+    stage: Stage, step: int, iterations: int, loss: float, started: float, *names: str
+) -> StepDone:
+    return StepDone(
+        stage=stage,
+        step=step,
+        iterations=iterations,
+        loss=loss,
+        learning_rate=0.0,
+        seconds=time.perf_counter() - started,
+        names=names,
+    )
