@@ -31,6 +31,8 @@ from napari_deepcrf.cli.app import main as command_line
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"python", "bash", "powershell", "toml", "json", "text"}
+OPTIONAL = {"pydensecrf", "matplotlib"}
+"""What pages show, and the package's tests do without."""
 NOT_RUN = re.compile(r'title="Not run by the tests: [^"]{10,}"')
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE_WITHOUT_FENCE = re.compile(
@@ -112,6 +114,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for split in ("train", "val", "train_aug"):
         (lists / f"{split}.txt").write_text("first\nsecond\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     return tmp_path
 
 
@@ -160,8 +163,11 @@ def test_blocks_run(
 ) -> None:
     """From the top of the page to its end, as a reader would."""
     blocks = blocks_of(page, "python", "bash", "powershell")
-    if any("from pydensecrf" in b.text for b in blocks) and not find_spec("pydensecrf"):
-        pytest.skip("pydensecrf2 is not installed")
+    imported = {
+        name for b in blocks for name in re.findall(r"^(?:from|import) (\w+)", b.text, re.M)
+    }
+    for module in sorted(imported & OPTIONAL):
+        pytest.importorskip(module)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks:
         if block.language == "python":
