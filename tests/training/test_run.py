@@ -230,7 +230,10 @@ def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
         "gallery-best.png",
         "gallery-worst.png",
     }
-    assert json.loads((tmp_path / "config.json").read_text())["unary"]["batch_size"] == 3
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["unary"]["batch_size"] == 3
+    assert (config["init"], config["train_samples"], config["validation_samples"]) == (None, 4, 2)
+    assert config["class_names"] == list(val.class_names)
     lines = list(read_events(tmp_path / "events.jsonl"))
     assert "NaN" not in (tmp_path / "events.jsonl").read_text()
     steps = [(line["stage"], line["step"]) for line in lines if line["event"] == "StepDone"]

@@ -20,7 +20,7 @@ from napari_deepcrf.models.fine_head import FineUnaryNetwork
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
 from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
-from napari_deepcrf.training.distributed import join_group, own_device, rank
+from napari_deepcrf.training.distributed import join_group, own_device, rank, world_size
 from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
 from napari_deepcrf.training.preview import PreviewImage, with_previews
@@ -84,6 +84,15 @@ class TrainingRun:
         self.folder, self.soft, self.seed, self.preview = folder, soft, seed, preview
         self._data = RunData(self.config, train, validation, cache)
         self._scribbled = train
+        self._start = {
+            "init": init.name if isinstance(init, DeepCRF) else init and str(init),
+            "class_names": list(train.class_names),
+            "train_samples": len(train),
+            "validation_samples": 0 if validation is None else len(validation),
+            "device": str(place),
+            "processes": world_size(),
+            "seed": seed,
+        }
         torch.manual_seed(seed)
         self.model = start_model(self.config, tuple(train.class_names), init).to(place)
 
@@ -95,7 +104,7 @@ class TrainingRun:
         """
         record = None
         if self.folder is not None and rank() == 0:
-            record = RunRecord(self.folder, {**self.config.to_dict(), "seed": self.seed})
+            record = RunRecord(self.folder, {**self.config.to_dict(), **self._start})
         try:
             with closing(self._watched()) as events:
                 for event in events:
