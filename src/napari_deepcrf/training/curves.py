@@ -77,7 +77,10 @@ def _panel(stage: str, series: dict[str, list[Point]]) -> _Panel:
     return _Panel(
         title=f"{stage} stage, mean IoU in %",
         lines={name: tuple(place(x, y) for x, y in values) for name, values in series.items()},
-        x_ticks=tuple((place(f * last, low)[0], f"{f * last:g}") for f in fractions),
+        x_ticks=tuple(
+            (place(step, low)[0], f"{step}")
+            for step in sorted({round(f * last) for f in fractions})
+        ),
         y_ticks=tuple(
             (place(0, low + f * (high - low))[1], f"{low + f * (high - low):.1f}")
             for f in fractions
