@@ -178,6 +178,19 @@ def test_widths_out_of_range_are_an_error_in_the_dock(open_app, photo):
     assert not app.dock.session.fresh
 
 
+def test_what_pytorch_raises_is_told(open_app, photo, monkeypatch):
+    def failing(*_args):
+        yield Progress("Soon")
+        raise RuntimeError("no kernel image is available\nsecond line")
+
+    app = open_app(photo)
+    monkeypatch.setattr(jobs, "segment_image", failing)
+    app.dock.source_panel.segment.click()
+    app.idle()
+    assert app.dock.status_panel.text.text() == "no kernel image is available"
+    assert app.dock.session.result is None
+
+
 def test_closing_the_dock_in_the_middle_releases_everything(open_app, photo, gate, wait_until):
     app = open_app(photo)
     dock, runner = weakref.ref(app.dock), app.dock.runner

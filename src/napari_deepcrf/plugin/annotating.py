@@ -174,7 +174,7 @@ class Annotating(Coordinator):
             self._live()
         else:
             self._live_timer.stop()
-            self._panel.live_note.setText("")
+            self._panel.show_live("")
             self._learning.end_live()
 
     def _live(self) -> None:
@@ -189,9 +189,9 @@ class Annotating(Coordinator):
         except ValueError as error:
             # what is shown was fitted to strokes that are there no more
             self._learning.end_live()
-            self._panel.live_note.setText(str(error))
+            self._panel.show_live(str(error))
         else:
-            self._panel.live_note.setText("")
+            self._panel.show_live("")
             self.live_wanted.emit(job)
 
     # ---- bookkeeping -------------------------------------------------------------------

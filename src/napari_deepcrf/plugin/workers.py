@@ -16,6 +16,10 @@ LANES = dict.fromkeys(("segment", "refine", "part", "measure", "live"), "crf")
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 
+class JobError(Exception):
+    """A job's RuntimeError, as PyTorch raises them: napari's workers would end on it in silence."""
+
+
 class Runner(QObject):
     """Starts jobs off the GUI thread and relays their events to it.
 
@@ -92,6 +96,8 @@ class Runner(QObject):
                         event = next(steps)
                     except (StopIteration, Interrupted):
                         return
+                    except RuntimeError as error:
+                        raise JobError(str(error) or type(error).__name__) from error
                 yield event
 
         worker = create_worker(iterate, _start_thread=False, _ignore_errors=True)

@@ -78,6 +78,12 @@ class AnnotatePanel(QWidget):
         self.add.clicked.connect(self.class_added)
         self.reset.clicked.connect(self.new_list)
         self.live.toggled.connect(self.live_toggled)
+        self.show_live("")
+
+    def show_live(self, text: str) -> None:
+        """Say why live mode follows nothing at present; nothing where it does."""
+        self.live_note.setText(text)
+        self.live_note.setVisible(bool(text))
 
     def set_layers(self, layers: Sequence[object], names: Sequence[str], chosen: object) -> None:
         """List the labels layers that can be learned from."""

@@ -60,7 +60,8 @@ class BatchPanel(QWidget):
         """Say what would be segmented by what."""
         self.summary.setText(f"With the model {model} and the sliders as they are now.")
         self.stack.setText(f"Segment all {planes} planes" if planes > 1 else "Segment all planes")
-        self.note.setText("" if planes > 1 else f"{image or 'No image'} has no planes beside.")
+        single = f"{image} is a single plane." if image else "No image is chosen."
+        self.note.setText("" if planes > 1 else single)
         self._planes = planes
         self._enable()
 

@@ -50,7 +50,7 @@ class CRFPanel(QWidget):
         self.independent = QCheckBox("per axis, channel")
         self.independent.setToolTip(TOOLTIPS["independent"])
         self.learned = button("Back to learned", "learned")
-        self._form.addRow(row(self.independent, self.learned))
+        self._form.addRow(row(self.independent, self.learned, stretch=(0, 1)))
         self.iterations = QSpinBox()
         self.iterations.setRange(1, MAX_ITERATIONS)
         self.iterations.setKeyboardTracking(False)
@@ -63,8 +63,8 @@ class CRFPanel(QWidget):
         add_row(self._form, "Updates", updates, "iterations", self.iterations)
         for name in ("quality", "inference", "iterations", "compatibility"):
             getattr(self, name).setToolTip(TOOLTIPS[name])
-        self.divergence = CurvePlot("", "KL / pixel", ("KL",), symbols=True, height=58)
-        self.changes = CurvePlot("update", "changed, %", ("changed",), symbols=True, height=86)
+        self.divergence = CurvePlot("", "KL/px", ("KL",), symbols=True, height=58)
+        self.changes = CurvePlot("update", "% new", ("changed",), symbols=True, height=86)
         for plot in (self.divergence, self.changes):
             plot.setToolTip(TOOLTIPS["curve"])
             outer.addWidget(plot, stretch=1)
@@ -190,5 +190,6 @@ class CRFPanel(QWidget):
 
 def _choices(*texts: str) -> QComboBox:
     box = combo()
+    box.setMinimumContentsLength(1)  # two of them share a row
     box.addItems(list(texts))
     return box

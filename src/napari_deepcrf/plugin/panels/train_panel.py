@@ -16,7 +16,7 @@ RECIPES = ("scribbles", "compact", "paper")
 PAINTED = "Painted images"
 FOLDER = "Choose a folder…"
 VIEWS = ("before", "after", "changed")
-PAIRS_HEIGHT = 58
+PAIRS_SHOWN, PAIR_HEIGHT = 3, 20
 
 
 class TrainPanel(QWidget):
@@ -43,7 +43,6 @@ class TrainPanel(QWidget):
         self.recipe.addItems(list(RECIPES))
         self.pairs = QListWidget()
         self.pairs.setToolTip(TOOLTIPS["pairs"])
-        self.pairs.setFixedHeight(PAIRS_HEIGHT)
         self._layers: list[object] = []
         self.train = button("Train  (Shift+S)", "train")
         self.pause = button("Pause", "pause")
@@ -58,8 +57,8 @@ class TrainPanel(QWidget):
         self.views = {name: button(name.capitalize(), f"view_{name}") for name in VIEWS}
         for label in (self.progress, self.measured_on, self.verdict, self.changed):
             label.setWordWrap(True)
-        self.loss = CurvePlot("", "loss", ("loss",), height=86)
-        self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=120)
+        self.loss = CurvePlot("", "loss", ("loss",), height=74)
+        self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=104)
         self.loss.setToolTip(TOOLTIPS["loss_curve"])
         self.iou.setToolTip(TOOLTIPS["iou_curve"])
         self._lay_out()
@@ -137,6 +136,8 @@ class TrainPanel(QWidget):
                 item.setToolTip(text)
                 item.setCheckState(Qt.CheckState.Checked if used else Qt.CheckState.Unchecked)
                 self.pairs.addItem(item)
+        shown = min(max(len(offers), 1), PAIRS_SHOWN)
+        self.pairs.setFixedHeight(shown * PAIR_HEIGHT + 8)
         self.pairs.setVisible(bool(offers) and not self.chosen_folder())
 
     def show_changed(self, share: float | None, image: str) -> None:
