@@ -19,7 +19,7 @@ from napari_deepcrf.models.fine_head import FineHead, MapScores, responses
 
 PIXELS_PER_CLASS = 1000
 """Most labelled pixels of a class that a fit looks at; neighbours on a stroke say the same."""
-PENALTY = 0.3
+PENALTY = 0.03
 """Weight of the squared weights: strokes are few and their pixels alike."""
 MARGIN = 2.0
 """Mean lead of the right class at the strokes, in nats, that a fit's scores are scaled to: the
@@ -127,7 +127,8 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
     present = torch.nonzero(targets.sum(0) > 0)[:, 0]
     wanted = targets[:, present]
     with torch.inference_mode(False), torch.enable_grad():
-        rows, wanted, weights = rows.clone(), wanted.clone(), weights.clone()
+        relevance = _relevance(rows, wanted, weights)
+        rows, wanted, weights = rows * relevance, wanted.clone(), weights.clone()
         weight = torch.zeros(len(present), rows.shape[1], requires_grad=True)
         bias = torch.zeros(len(present), requires_grad=True)
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
@@ -140,10 +141,10 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        value = float(optimizer.step(loss))  # type: ignore[no-untyped-call]
+        value = float(optimizer.step(loss).detach())  # type: ignore[no-untyped-call]
     weight, bias = weight.detach(), bias.detach()
     gain = _gain(F.linear(rows, weight, bias), wanted, weights)
-    _store(head, present, gain * weight, gain * bias)
+    _store(head, present, gain * relevance * weight, gain * bias)
     return value
 
 
@@ -162,6 +163,20 @@ def class_balanced(classes: Tensor) -> Tensor:
     """(n,) weights with the sum 1, every class that occurs having the same share."""
     counts = torch.bincount(classes).float()
     return 1 / (counts[classes] * (counts > 0).sum())
+
+
+def _relevance(rows: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """(D,) share of each response's variance that lies between the classes, 0 to 1.
+
+    Scaling by it lets the penalty fall on what hardly tells the classes apart: most of the
+    responses, which would otherwise outvote the few that do where no stroke contradicts them.
+    """
+    share = weights[:, None] * targets
+    share = share / share.sum(0)
+    means = share.T @ rows
+    middle = means.mean(0)
+    total = ((share.mean(1)[:, None]) * (rows - middle).square()).sum(0)
+    return (means - middle).square().mean(0) / total.clamp_min(1e-9)
 
 
 def _gain(scores: Tensor, targets: Tensor, weights: Tensor) -> float:
