@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import napari_deepcrf as ndc
-from napari_deepcrf.inference import predictor as inference
 from napari_deepcrf.inference import Predictor
+from napari_deepcrf.inference import predictor as inference
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 
 

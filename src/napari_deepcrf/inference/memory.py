@@ -44,7 +44,7 @@ def parse_memory(text: str) -> int:
         For anything else, and for less than one byte.
     """
     try:
-        size = int(parse_bytes(text))
+        size = int(parse_bytes(text if any(map(str.isdigit, text)) else "nothing"))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"memory: expected a size such as 2GB or 800MB, got {text!r}") from error
     if size < 1:

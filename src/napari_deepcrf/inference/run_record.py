@@ -66,12 +66,16 @@ class RunRecord:
         return tile if isinstance(tile, int) else None
 
     def finished(self) -> set[int]:
-        """Numbers of the tiles that are on the disk; a line cut short by a crash does not count."""
+        """Numbers of the tiles that are on the disk; a line cut short by a crash is dropped."""
         try:
-            text = (self._folder / "tiles.txt").read_text()
+            with (self._folder / "tiles.txt").open("r+") as stream:
+                lines = stream.read().splitlines(keepends=True)
+                whole = [line for line in lines if line.endswith("\n")]
+                stream.seek(0)
+                stream.truncate(sum(map(len, whole)))
         except FileNotFoundError:
             return set()
-        return {int(line) for line in text.splitlines(keepends=True) if line.endswith("\n")}
+        return {int(line) for line in whole}
 
     def add(self, number: int) -> None:
         """Note that a tile is on the disk."""

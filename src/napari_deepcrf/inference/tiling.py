@@ -28,7 +28,8 @@ HALO_WIDTHS = 4.0
 """A Gaussian has 0.006 % of its mass beyond four widths."""
 RING_WIDTHS = 4.0
 RING_SHARE = 0.25
-"""The ring is at least this share of the widest kernel's width."""
+RING_LEAST = 24
+"""The ring is at least this share of the widest kernel's width, and so many pixels."""
 GRID_WIDTHS = 16.0
 """The widest kernel is sampled at least this many times within one width."""
 NARROWEST = 1.5
@@ -84,7 +85,7 @@ class Surroundings:
         if step == 1:
             return cls(ring=halo, halo=halo, step=1)
         narrow = [width for width in widths if width < NARROWEST * step]
-        ring = max(RING_WIDTHS * max(narrow, default=0.0), RING_SHARE * max(widths))
+        ring = max(RING_WIDTHS * max(narrow, default=0.0), RING_SHARE * max(widths), RING_LEAST)
         ring = math.ceil(ring / step) * step
         return cls(ring=ring, halo=max(halo, ring), step=step)
 
