@@ -262,6 +262,6 @@ def test_the_commands_of_the_docs(processes, photos):
     for command in (scheduler, worker):
         processes.start(BIN / command[0], *command[1:])
     ended = processes.start(BIN / segment[0], *segment[1:])
-    assert ended.wait(200) == 0
+    assert ended.wait(300) == 0
     results = processes.folder / segment[segment.index("--out") + 1]
     assert sorted(p.name for p in results.glob("*.png")) == [f"{n}.png" for n in range(4)]

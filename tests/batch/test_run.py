@@ -95,6 +95,20 @@ def _fails_for(path, number):
     return write
 
 
+def test_what_a_killed_process_left_is_removed(run, photos, tmp_path):
+    out = tmp_path / "out"
+    run(photos[:1], out)
+    old = [out / ".0.png.abcd_123.part", out / ".deepcrf" / ".0.png.json.abcd_123.part"]
+    kept = [out / ".1.png.abcd_123.part", out / ".notes.part", out / ".draft.abcd_123.part"]
+    for path in (*old, *kept):
+        path.touch()
+    for path in (*old, *kept[1:]):  # the first of these is being written
+        os.utime(path, (0, 0))
+    run(photos[1:2], out)
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+
+
 def test_images_of_all_kinds_and_bad_ones(run, tmp_path, write_image):
     good = [
         write_image(tmp_path / f"{mode}{suffix}", 0, mode)

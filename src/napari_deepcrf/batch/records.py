@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +17,11 @@ from napari_deepcrf.batch.formats import Files, Format, digest
 
 RECORDS = ".deepcrf"
 """The folder, inside that of the results, with a JSON file for each of them."""
+
+
+LEFT_SECONDS = 60
+"""Age at which a file in the making is nobody's any more: writing one takes far less."""
+_LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,16 @@ class ResultFolder:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"out: {folder} cannot be written to: {error.strerror}") from error
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what processes left that were killed while they wrote."""
+        endings = (self.kind.suffix, ".json", ".csv")
+        for path in self.folder.rglob(".*.part"):
+            left = _LEFT.fullmatch(path.name)
+            with suppress(FileNotFoundError):  # another run's, which was just written
+                if left and left[1].endswith(endings) and _age(path) > LEFT_SECONDS:
+                    _remove(path)
 
     def place(self, name: str) -> Path:
         """Where the result of this name lies."""
@@ -149,11 +167,20 @@ def _write_folder(place: Path, files: Files) -> None:
             with atomic_write(path) as stream:
                 stream.write(content)
         made.chmod(place.parent.stat().st_mode & 0o777)
-        if place.is_dir():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
+        _remove(place)
         made.rename(place)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since the file was last written."""
+    return time.time() - path.stat().st_mtime
