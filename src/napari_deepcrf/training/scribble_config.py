@@ -21,9 +21,9 @@ class ScribbleConfig:
     """Fits after the first, in which the CRF's marginals label the unlabelled pixels."""
     taught_pixels: int = 4000
     """Unlabelled pixels, of all images together, that such a fit looks at."""
-    iterations: int = 8
+    iterations: int = 6
     """Steps of stage 2."""
-    top_learning_rate: float = 3e-3
+    top_learning_rate: float = 1e-3
     crf_learning_rate: float = 0.01
     """Rate of the logarithms of the CRF's weights and widths."""
 
