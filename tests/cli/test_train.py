@@ -127,14 +127,15 @@ def test_only_published_datasets_can_be_downloaded(command, tmp_path: Path):
 
 @pytest.mark.usefixtures("short_recipe")
 def test_every_missing_file_is_named_before_training(command, voc: Path, tmp_path: Path):
-    for number in range(3):
+    for number in range(2):
         (voc / f"SegmentationClass/{number}.png").unlink()
+    (voc / "JPEGImages/2.jpg").write_bytes(b"no photo")  # a validation image
     result = command("train", "--data", voc, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert len(result.err.strip().splitlines()) == 1
     assert "SegmentationClass/0.png" in result.err
     assert "SegmentationClass/1.png" in result.err
-    assert "SegmentationClass/2.png" in result.err  # of the validation images
+    assert "JPEGImages/2.jpg: unreadable" in result.err
     assert not (tmp_path / "run").exists()
 
 

@@ -54,6 +54,10 @@ def test_lists_split_a_folder(pairs):
     train, val = FolderDataset(pairs, "train"), FolderDataset(pairs, "val")
     assert (train.names, val.names) == (("one",), ("two",))
     assert train.class_names == val.class_names
+    (pairs / "classes.txt").write_text("sky\nsea\nsand\nsnow\n")
+    check_dataset(FolderDataset(pairs, "val"))
+    with pytest.raises(DatasetError, match=r"'sea' \(label 2\); no pixel is labelled 'snow'"):
+        check_dataset(FolderDataset(pairs, "train"))
     with pytest.raises(DatasetError, match=r"test\.txt: expected names, one a line"):
         FolderDataset(pairs, "test")
 

@@ -100,24 +100,27 @@ def _datasets(
     data: Path, split: str, val_split: str
 ) -> "tuple[SegmentationDataset, SegmentationDataset | None]":
     """Training and validation data; what is wrong with either is told together."""
-    from napari_deepcrf.data.folder import FolderDataset
-    from napari_deepcrf.data.problems import collecting
+    from napari_deepcrf.data.folder import TRAIN, VALIDATION, FolderDataset
+    from napari_deepcrf.data.problems import check_dataset, collecting
     from napari_deepcrf.data.samples import DatasetError
     from napari_deepcrf.data.voc import VOCDataset
 
     found: list[SegmentationDataset] = []
     problems: list[str] = []
     if (data / "images").is_dir():
-        if not (data / "val.txt").is_file():
+        if not (data / f"{VALIDATION}.txt").is_file():
             return FolderDataset(data), None
         read: Callable[[Path, str], SegmentationDataset] = FolderDataset
-        split, val_split = "train", "val"
+        split, val_split = TRAIN, VALIDATION
     else:
         read = VOCDataset
     for name in (split, val_split):
         with collecting(problems):
             found.append(read(data, name))
     if problems:
+        for dataset in found:
+            with collecting(problems):
+                check_dataset(dataset)
         raise DatasetError(str(data), list(dict.fromkeys(problems)))
     training, validation = found
     return training, validation

@@ -17,6 +17,8 @@ from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.data.voc import read_labels
 
 IMAGES, LABELS, CLASSES_FILE = "images", "labels", "classes.txt"
+TRAIN, VALIDATION = "train", "val"
+"""The splits that training looks for."""
 
 
 class FolderDataset:
@@ -26,8 +28,8 @@ class FolderDataset:
     saved: 0 is unlabelled and leaves the loss, k + 1 stands for class k. ``root/classes.txt``
     names the classes, one a line; without it they are "class 1" … up to the largest annotation.
     ``split`` names a list of stems, ``root/SPLIT.txt``; without one all pairs are taken. Every
-    class must be annotated somewhere, but for a split's. Raises `DatasetError` where files are
-    missing, which lists everything else that is wrong, too.
+    class must be annotated somewhere, but for splits other than train. Raises `DatasetError`
+    where files are missing, which lists everything else that is wrong, too.
     """
 
     def __init__(self, root: Path | str, split: str | None = None) -> None:
@@ -47,7 +49,7 @@ class FolderDataset:
             for name in self.names
         )
         self.class_names = self._read_classes() or self._number_classes()
-        self.required_classes = () if split else self.class_names
+        self.required_classes = self.class_names if split in (None, TRAIN) else ()
         check_files(self, self.pairs, str(self.root))
 
     @property
