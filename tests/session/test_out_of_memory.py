@@ -37,3 +37,6 @@ def test_the_sliders_go_on_on_the_cpu(monkeypatch, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     list(caches[0].trace(settings))
     assert tried[3:] == ["cpu"]
+    visible = UnaryCache("key", "model", image, scores, names, "cuda:0")
+    assert np.array_equal(visible.labels(settings), expected[-1].argmax(0).numpy())
+    assert visible.device == "cpu"

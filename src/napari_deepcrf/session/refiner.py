@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
+_Result = TypeVar("_Result")
 
 
 @dataclass(eq=False)
@@ -52,24 +53,24 @@ class UnaryCache:
         """
         import torch
 
-        from napari_deepcrf.device import with_fallback
-
-        def work(device: torch.device) -> Tensor:
-            self.device = str(device)
+        def work() -> Tensor:
             crf, scores, image = self._ready(settings)
             with torch.inference_mode():
                 return crf.trace(scores, image, prepared=self._prepared)[:, 0]
 
-        yield from with_fallback(torch.device(self.device), work)
+        yield from self._where_there_is_room(work)
 
     def labels(self, settings: CRFSettings) -> Array:
-        """(H, W) most probable class of the last update alone."""
+        """(H, W) most probable class of the last update alone; memory as for ``trace``."""
         import torch
 
-        crf, scores, image = self._ready(settings)
-        with torch.inference_mode():
-            marginals = crf(scores, image, prepared=self._prepared)[0]
-            return np.asarray(marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy())
+        def work() -> Array:
+            crf, scores, image = self._ready(settings)
+            with torch.inference_mode():
+                marginals = crf(scores, image, prepared=self._prepared)[0]
+                return np.asarray(marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy())
+
+        return self._where_there_is_room(work)
 
     def divergence(self, settings: CRFSettings) -> Iterator[float]:
         """Yield KL(q ‖ p) up to a constant, per pixel in nats, after update 0…T."""
@@ -85,6 +86,17 @@ class UnaryCache:
             # Updates end early where nothing changes any more; the value then stays.
             value = value if update is None else float(update.kl) / pixels
             yield value
+
+    def _where_there_is_room(self, work: Callable[[], _Result]) -> _Result:
+        import torch
+
+        from napari_deepcrf.device import with_fallback
+
+        def attempt(device: torch.device) -> _Result:
+            self.device = str(device)
+            return work()
+
+        return with_fallback(torch.device(self.device), attempt)
 
     def _ready(self, settings: CRFSettings) -> tuple[DenseCRF, Tensor, Tensor]:
         """The module, scores (1, L, H, W) and image (1, C, H, W), with lattices prepared."""
