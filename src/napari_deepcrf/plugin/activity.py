@@ -28,7 +28,7 @@ class Activity(QObject):
         self._failure = ""
         self._cancelled = False
         runner.started.connect(self._on_started)
-        runner.event.connect(self._on_event)
+        runner.delivered.connect(self._on_event)
         runner.failed.connect(self._on_failed)
         runner.ended.connect(self._on_ended)
 

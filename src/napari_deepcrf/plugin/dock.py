@@ -128,7 +128,7 @@ class DeepCRFWidget(QWidget):
         self.annotating.live_wanted.connect(self.segmenting.submit)
         self.training.segment_wanted.connect(self.segmenting.segment)
         self.tools.segment_wanted.connect(self.segmenting.segment)
-        runner.event.connect(self._on_event)
+        runner.delivered.connect(self._on_event)
         runner.failed.connect(self._on_failed)
         self.activity = Activity(runner, self.status_panel, self)
         session.settings_changed.connect(self._show_settings)

@@ -28,7 +28,7 @@ class Runner(QObject):
     """
 
     started = Signal(object)  # Job
-    event = Signal(object, object)  # Job, Event
+    delivered = Signal(object, object)  # Job, Event
     failed = Signal(object, str)  # Job, one line
     ended = Signal(object)  # Job: done, cancelled or failed
 
@@ -110,7 +110,7 @@ class Runner(QObject):
 
     def _relay(self, job: Job, event: Event) -> None:
         if not self._closed:
-            self.event.emit(job, event)
+            self.delivered.emit(job, event)
 
     def _on_error(self, job: Job, error: Exception) -> None:
         if not self._closed:

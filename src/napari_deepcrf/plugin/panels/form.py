@@ -36,12 +36,16 @@ def form(parent: QWidget) -> QFormLayout:
 def add_row(
     layout: QFormLayout, text: str, widget: QWidget, tip: str, buddy: QWidget | None = None
 ) -> None:
-    """Add a labelled control with its tooltip on both; the label is the ``buddy``'s, if given."""
+    """Add a labelled control with its tooltip on both; the label is the ``buddy``'s, if given.
+
+    Of several controls in a row, the buddy is the one that the label is about.
+    """
     label = QLabel(text)
     label.setFixedWidth(LABEL_WIDTH)
     label.setToolTip(TOOLTIPS[tip])
     label.setBuddy(buddy or widget)
-    widget.setToolTip(TOOLTIPS[tip])
+    for control in {widget, buddy or widget}:
+        control.setToolTip(TOOLTIPS[tip])
     layout.addRow(label, widget)
 
 

@@ -53,7 +53,7 @@ class ViewPanel(QWidget):
         line.addWidget(self.update_text)
         layout = form(self)
         add_row(layout, "Class", self.classes, "class")
-        add_row(layout, "Update", updates, "update")
+        add_row(layout, "Update", updates, "update", self.update_slider)
         self.classes.activated.connect(self.class_chosen)
         self.update_slider.valueChanged.connect(self._on_update)
         self.setEnabled(False)
