@@ -68,9 +68,14 @@ class LabelPyramid:
 
     @classmethod
     def open(cls, path: Path) -> LabelPyramid:
-        """One that `create` has made; raises OSError or ValueError where it is not whole."""
+        """One that `create` has made; raises OSError or ValueError where it is not whole.
+
+        What a killed process was writing is removed.
+        """
         import zarr
 
+        for unfinished in path.rglob("*.partial"):
+            unfinished.unlink(missing_ok=True)
         group = zarr.open_group(path, mode="r+")
         names = sorted(group.array_keys(), key=int)
         if not names:

@@ -1,0 +1,164 @@
+"""A large image in tiles: memory, time per pixel beside an image of 1024², labels as written.
+
+    python benchmarks/scale.py --scratch DIR [--side 16384] [--memory 3GB] [--json FILE]
+
+Each measurement has a process of its own: first 1024² pixels in one piece (median of five, after
+a warm-up), then the whole image through ``segment_large`` into OME-Zarr. The image, copies of a
+sample photo with noise, is made in DIR (some 0.9 GB for 16384²) and removed with the labels at the
+end. The network is a VGG16 of a quarter of the channels with random weights for three classes: its
+labels mean nothing, its work is the same. 16384² takes about five minutes on two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+REFERENCE = 1024
+REPEATS = 5
+CHUNK = 1024
+
+
+def make_image(path: Path, side: int) -> None:
+    """(side, side, 3) uint8 in chunks of 1024², every chunk with noise of its own."""
+    import zarr
+    from skimage.data import astronaut
+    from skimage.transform import resize
+
+    photo = resize(astronaut(), (CHUNK, CHUNK), preserve_range=True).astype(np.int16)
+    image = zarr.create_array(path, shape=(side, side, 3), chunks=(CHUNK, CHUNK, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    for y in range(0, side, CHUNK):
+        for x in range(0, side, CHUNK):
+            turned = np.rot90(photo, rng.integers(4))
+            noisy = turned + rng.integers(-8, 9, turned.shape, dtype=np.int16)
+            block = noisy.clip(0, 255).astype(np.uint8)
+            image[y : y + CHUNK, x : x + CHUNK] = block[: side - y, : side - x]
+
+
+def make_predictor() -> Any:
+    """Three classes, the default CRF, three scales about 320 pixels."""
+    from napari_deepcrf.crf import DenseCRF
+    from napari_deepcrf.inference import Predictor
+    from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
+
+    torch.manual_seed(0)
+    backbone = VGG16(3, width=0.25, head="smallfov")
+    network = UnaryNetwork(backbone, input_size=320, scales=(0.5, 0.7, 1.0))
+    return Predictor(DeepCRF(network, DenseCRF(), ("a", "b", "c"), name="random"), device="cpu")
+
+
+def reference(image: Path) -> dict[str, float]:
+    """Seconds per pixel of one image of 1024² in one piece."""
+    import zarr
+
+    predictor = make_predictor()
+    stored = zarr.open_array(image, mode="r")
+    pixels = stored[:REFERENCE, :REFERENCE]
+    predictor.labels(pixels)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        predictor.labels(pixels)
+        times.append(time.perf_counter() - start)
+    return {"us_per_pixel": statistics.median(times) / REFERENCE**2 * 1e6}
+
+
+def large(image: Path, labels: Path, memory: str) -> dict[str, float | str]:
+    """The whole image; compiled code is warm, as in the reference."""
+    from napari_deepcrf.inference.large import segment_large
+    from napari_deepcrf.inference.memory import parse_memory
+
+    predictor = make_predictor()
+    predictor.labels(np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8))
+    plans: list[object] = []
+    began: dict[str, float] = {}
+
+    def report(done: int, total: int) -> None:
+        began.setdefault("network", time.perf_counter())
+        if (labels.with_name(labels.name + ".run") / "scores.npz").exists():
+            began.setdefault("tiles", time.perf_counter())
+        print(f"\r{done}/{total}", end="", file=sys.stderr, flush=True)
+
+    start = time.perf_counter()
+    segment_large(
+        str(image),
+        predictor,
+        labels,
+        view=REFERENCE,
+        memory=parse_memory(memory),
+        on_progress=report,
+        on_plan=plans.append,
+    )
+    seconds = time.perf_counter() - start
+    import zarr
+
+    pixels = float(np.prod(zarr.open_array(image, mode="r").shape[:2]))
+    return {
+        "seconds": seconds,
+        "seconds_network": began["tiles"] - start,
+        "us_per_pixel": seconds / pixels * 1e6,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "plan": str(plans[0]),
+    }
+
+
+def in_process(*arguments: str) -> Any:
+    """What this script prints when called with ``arguments`` in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(finished.stdout)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--side", type=int, default=16384)
+    parser.add_argument("--memory", default="3GB")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=["reference", "large"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    folder = args.scratch / f"scale-{args.side}"
+    image, labels = folder / "image.zarr", folder / "labels.ome.zarr"
+    if args.only:
+        found = reference(image) if args.only == "reference" else large(image, labels, args.memory)
+        print(json.dumps(found))
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        make_image(image, args.side)
+        common = ["--scratch", str(args.scratch), "--side", str(args.side), "--memory", args.memory]
+        small = in_process(*common, "--only", "reference")
+        whole = in_process(*common, "--only", "large")
+        again = in_process(*common, "--only", "reference")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    beside = statistics.mean([small["us_per_pixel"], again["us_per_pixel"]])
+    result = {
+        "side": args.side,
+        "memory_limit": args.memory,
+        "threads": torch.get_num_threads(),
+        "reference_us_per_pixel": [small["us_per_pixel"], again["us_per_pixel"]],
+        **whole,
+        "ratio": whole["us_per_pixel"] / beside,
+    }
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
