@@ -86,6 +86,31 @@ def test_convergent_updates_never_raise_the_divergence(photo, smooth_scores, com
         assert kl[-1] < kl[0]
 
 
+@pytest.mark.parametrize("quality", ["fast", "accurate"])
+@pytest.mark.parametrize("compatibility", ["potts", "diagonal"])
+def test_convergent_updates_of_the_compiled_kernels_never_raise_the_divergence(
+    photo, smooth_scores, quality, compatibility
+):
+    """To what float32 can tell: a rounding error of every marginal."""
+    scores, image = (t.float() for t in tensors(photo, smooth_scores, height=37, width=29))
+    crf = DenseCRF(
+        STRONG,
+        quality=quality,
+        inference="convergent",
+        iterations=30,
+        compatibility=compatibility,
+        num_classes=3,
+        self_term=False,
+        backend="numba",
+    )
+    with torch.no_grad():
+        if crf.compatibility.values is not None:
+            crf.compatibility.values.copy_(torch.tensor([1.0, -0.8, 0.3]))
+        kl = torch.cat([u.kl for u in crf.updates(scores, image)])
+    assert (kl.diff() <= torch.finfo(torch.float32).eps * kl.abs().max()).all(), kl.diff().max()
+    assert kl[-1] < kl[0]
+
+
 def test_plain_updates_oscillate_where_convergent_ones_settle():
     """A pixel with one neighbour, repelled by it: both flip together for ever."""
     matrix = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)

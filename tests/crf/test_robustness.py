@@ -143,6 +143,8 @@ def test_runs_are_identical(photo, smooth_scores, backend):
         {},
         {"normalization": "none"},
         {"compatibility": "full", "num_classes": 3},
+        {"quality": "accurate"},
+        {"self_term": False},
     ],
     ids=str,
 )
@@ -161,6 +163,19 @@ def test_threads_change_neither_marginals_nor_gradients(random, options):
         )
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("quality", ["fast", "accurate"])
+def test_threads_change_no_divergence(random, quality):
+    size = (190, 181)
+    image, scores = random(1, 3, *size).float() * 60 + 128, random(1, 3, *size, seed=1).float()
+    crf = DenseCRF(CRFParameters(theta_alpha=20), iterations=1, quality=quality)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            results.append(torch.cat([u.kl for u in crf.updates(scores, image)]))
+    assert all(torch.equal(results[0], other) for other in results[1:])
 
 
 @pytest.mark.parametrize("name", ["theta_gamma", "theta_alpha", "theta_beta"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_deepcrf.lattice import numba_warm_up
+from napari_deepcrf.crf import warm_up as kernels
 from napari_deepcrf.session.warm_up import LABELS, kernels_are_cached, run_kernels
 
 
@@ -16,7 +16,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_warm_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
-    monkeypatch.setattr(numba_warm_up, "warm_up", compiled.append)
+    monkeypatch.setattr(kernels, "warm_up", compiled.append)
     assert not kernels_are_cached()
     run_kernels()
     assert compiled == list(LABELS)
@@ -24,7 +24,7 @@ def test_a_warm_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_cache_folders_are_warmed_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba_warm_up, "warm_up", lambda labels: None)
+    monkeypatch.setattr(kernels, "warm_up", lambda labels: None)
     run_kernels()
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
     assert not kernels_are_cached()
@@ -34,7 +34,7 @@ def test_a_warm_up_that_broke_off_does_not_count(monkeypatch: pytest.MonkeyPatch
     def killed(labels: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(numba_warm_up, "warm_up", killed)
+    monkeypatch.setattr(kernels, "warm_up", killed)
     with pytest.raises(KeyboardInterrupt):
         run_kernels()
     assert not kernels_are_cached()
@@ -44,7 +44,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache.write_text("a file where the folder should be")
-    monkeypatch.setattr(numba_warm_up, "warm_up", lambda labels: None)
+    monkeypatch.setattr(kernels, "warm_up", lambda labels: None)
     run_kernels()
     assert not kernels_are_cached()
     assert str(cache) in capsys.readouterr().err

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROWS = 64
+"""Rows of one matrix product."""
+
 
 @dataclass(frozen=True, eq=False)
 class GridGaussian:
@@ -55,8 +58,9 @@ def gaussian_taps(width: Tensor, size: int, radius: float) -> Tensor:
 def correlate(volume: Tensor, taps: Tensor, axis: int) -> Tensor:
     """y_i = Σ_k t_k x_{i+k} along one axis, zero beyond the ends; differentiable in both.
 
-    The axis is cut into overlapping blocks that share one banded matrix, so that the work is a
-    single matrix product and its cost grows with the reach, not with the axis.
+    The axis is cut into overlapping blocks that share one banded matrix, so that the work is matrix
+    products and its cost grows with the reach, not with the axis. The products are small ones, as
+    a large one's last digits depend on the number of threads.
     """
     reach = taps.shape[0] // 2
     size = volume.shape[axis]
@@ -65,8 +69,16 @@ def correlate(volume: Tensor, taps: Tensor, axis: int) -> Tensor:
     moved = volume.movedim(axis, -1)
     padded = torch.nn.functional.pad(moved, (reach, count * block - size + reach))
     windows = padded.unfold(-1, block + 2 * reach, block)
-    result = (windows @ _band(taps, block).T).flatten(-2)[..., :size]
-    return result.movedim(-1, axis)
+    result = _times(windows.flatten(0, -2), _band(taps, block).T)
+    return result.view(*windows.shape[:-1], block).flatten(-2)[..., :size].movedim(-1, axis)
+
+
+def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """The product (R, K) (K, C), some rows at a time."""
+    missing = -rows.shape[0] % ROWS
+    parts = torch.nn.functional.pad(rows, (0, 0, 0, missing)).view(-1, ROWS, rows.shape[1])
+    product = torch.bmm(parts, matrix.expand(parts.shape[0], -1, -1))
+    return product.flatten(0, 1)[: rows.shape[0]]
 
 
 def _band(taps: Tensor, block: int) -> Tensor:

@@ -59,9 +59,12 @@ class DenseGradients(NamedTuple):
     def zeros(term: DenseTerm, mixing: FloatArray) -> DenseGradients:
         bands = sum(1 for _ in term.bands())
         columns, lines = (np.zeros((bands, len(taps))) for taps in term.taps)
-        factors = (np.zeros_like(term.pre) for _ in range(3))
         return DenseGradients(
-            (columns, lines), *factors, np.zeros((bands, *mixing.shape), np.float32)
+            (columns, lines),
+            np.zeros_like(term.pre),
+            np.zeros_like(term.pre),
+            np.zeros_like(term.pre),
+            np.zeros((bands, *mixing.shape), np.float32),
         )
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from napari_deepcrf.download import cache_folder
 
-LABELS = (2, 21)
-"""Object and background, as scribbles have them, and VOC's classes."""
+LABELS = (2, 8, 16, 21)
+"""One number of labels for each compiled width up to 24, scribbles' and VOC's among them."""
 
 
 def kernels_are_cached() -> bool:
@@ -25,7 +25,7 @@ def kernels_are_cached() -> bool:
 
 def run_kernels() -> None:
     """Run the kernels once for the usual numbers of labels: compiles them, or loads the cache."""
-    from napari_deepcrf.lattice.numba_warm_up import warm_up
+    from napari_deepcrf.crf.warm_up import warm_up
 
     for labels in LABELS:
         warm_up(labels)
