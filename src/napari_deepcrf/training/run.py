@@ -30,6 +30,9 @@ from napari_deepcrf.training.run_data import RunData
 from napari_deepcrf.training.scribble_stages import ScribbleTrainer
 from napari_deepcrf.training.unary_stage import UnaryTrainer
 
+PREVIEW_EVERY_S = 10.0
+"""Least time between the previews of `fit`; one costs as much as segmenting the image."""
+
 
 class TrainingRun:
     """Stage 1, then stage 2, as the configuration has them.
@@ -277,7 +280,9 @@ def fit(
         folder=None if folder is None else Path(folder),
         seed=seed,
         device=device,
-        preview=None if on_event is None else PreviewImage(image=first.image, key=first.name),
+        preview=None
+        if on_event is None
+        else PreviewImage(image=first.image, key=first.name, every_s=PREVIEW_EVERY_S),
     )
     for event in run.events():
         if on_event is not None:
