@@ -1,0 +1,158 @@
+"""Learning new classes from scribbles: the fit, both stages, and the recipe as a user meets it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.data.arrays import ArrayDataset
+from napari_deepcrf.data.samples import VOID
+from napari_deepcrf.models import VGG16, DeepCRF
+from napari_deepcrf.models.fine_head import FineHead, FineUnaryNetwork
+from napari_deepcrf.training import fit
+from napari_deepcrf.training.config import named_config
+from napari_deepcrf.training.events import Finished, StepDone
+from napari_deepcrf.training.scribble_config import ScribbleConfig
+from napari_deepcrf.training.scribble_fit import (
+    MARGIN,
+    PIXELS_PER_CLASS,
+    Points,
+    Strokes,
+    centre_on_strokes,
+    class_balanced,
+    design,
+    fit_to_strokes,
+)
+from napari_deepcrf.training.scribble_stages import adapted_crf
+
+SHORT = replace(
+    named_config("scribbles"),
+    scribbles=ScribbleConfig(rounds=1, taught_pixels=300, iterations=2),
+)
+
+
+def blobs(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(45, 61, 3) image of bright discs on a dark ground, its scribbles on one disc, the truth."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:45, :61]
+    truth = np.zeros((45, 61), bool)
+    for row, column in ((12, 12), (30, 25), (14, 46)):
+        truth |= (rows - row) ** 2 + (columns - column) ** 2 < 36
+    image = (40 + 60 * truth[..., None] + rng.integers(0, 12, (45, 61, 3))).astype(np.uint8)
+    scribbles = np.zeros((45, 61), np.uint8)
+    scribbles[11:14, 10:15] = 2
+    scribbles[40:42, 5:50] = 1
+    return image, scribbles, truth
+
+
+def start(num_classes: int = 2) -> DeepCRF:
+    torch.manual_seed(0)
+    network = FineUnaryNetwork(VGG16(num_classes, width=0.05, head="smallfov"), input_size=33)
+    names = tuple(f"class {n + 1}" for n in range(num_classes))
+    return DeepCRF(network, DenseCRF(), names).eval()
+
+
+@pytest.fixture(autouse=True)
+def small_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_deepcrf.models.fine_head.SMALLEST_VIEW", 64)
+
+
+def test_points_read_a_map_as_its_enlargement_has_it() -> None:
+    maps = torch.randn(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    large = torch.nn.functional.interpolate(maps, (45, 61), mode="bilinear", align_corners=False)
+    points = Points((45, 61), torch.tensor([0, 17, 44]), torch.tensor([3, 0, 60]))
+    expected = large[0, :, points.rows, points.columns].T
+    torch.testing.assert_close(points.sample(maps), expected)
+
+
+def test_strokes_are_thinned_but_keep_small_classes_whole() -> None:
+    labels = torch.full((60, 70), VOID, dtype=torch.uint8)
+    labels[:40] = 0
+    labels[50, 3:10] = 2
+    strokes = Strokes.of(labels)
+    assert torch.bincount(strokes.classes).tolist() == [PIXELS_PER_CLASS, 0, 7]
+    found = labels[strokes.points.rows, strokes.points.columns]
+    assert torch.equal(found.long(), strokes.classes)
+    assert class_balanced(strokes.classes)[strokes.classes == 2].sum() == pytest.approx(0.5)
+
+
+def test_a_fit_puts_its_margin_on_the_strokes_and_leaves_absent_classes_behind() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(1, 4, 30, 40, generator=generator) * 0.3]
+    maps[0][:, 1, :, 20:] += 1
+    labels = torch.full((30, 40), VOID, dtype=torch.uint8)
+    labels[4, 2:15] = 0
+    labels[9, 25:38] = 3
+    strokes = [Strokes.of(labels)]
+    head = FineHead([4], 5)
+    head.calibrate([maps])
+    centre_on_strokes(head, [maps], strokes)
+    rows = design(head, maps, strokes[0].points)
+    fit_to_strokes(head, [maps], strokes)
+    scores = head(maps, (30, 40))[0].detach()
+    at = scores[:, strokes[0].points.rows, strokes[0].points.columns]
+    weight = torch.cat([share.weight for share in head.shares], 1).detach()
+    torch.testing.assert_close(at.T, rows @ weight.T + head.bias.detach(), atol=1e-4, rtol=1e-4)
+    right = at.gather(0, strokes[0].classes[None])[0]
+    wrong = at[3 - strokes[0].classes, torch.arange(at.shape[1])]
+    assert float((right - wrong).mean()) == pytest.approx(MARGIN, rel=0.05)
+    assert (scores[[1, 2, 4]].amax(0) < scores[[0, 3]].amax(0) - 10).all()
+
+
+def test_both_stages_find_what_no_stroke_touches() -> None:
+    image, scribbles, truth = blobs()
+    seen: list[object] = []
+    model = fit([(image, scribbles)], init=start(), config=SHORT, on_event=seen.append)
+    assert isinstance(model.network, FineUnaryNetwork)
+    steps = [(event.stage, event.step) for event in seen if isinstance(event, StepDone)]
+    assert steps == [("unary", 1), ("unary", 2), ("unary", 3), ("joint", 1), ("joint", 2)]
+    assert [event.stage for event in seen if isinstance(event, Finished)] == ["unary", "joint"]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        found = model(pixels)[0].argmax(0).numpy() == 1
+    assert (found & truth).sum() / (found | truth).sum() > 0.8
+    assert model.crf.crf_parameters() != adapted_crf(
+        ScribbleConfig().crf, ArrayDataset([(image, scribbles)])
+    )
+
+
+def test_training_is_the_same_every_time_and_leaves_its_start_alone() -> None:
+    image, scribbles, _ = blobs()
+    first = start()
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    one, two = (fit([(image, scribbles)], init=first, config=SHORT) for _ in range(2))
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_several_images_teach_one_layer() -> None:
+    pairs = [blobs(0)[:2], blobs(1)[:2]]
+    steps: list[StepDone] = []
+    model = fit(
+        pairs,
+        init=start(),
+        config=SHORT,
+        on_event=lambda e: steps.append(e) if isinstance(e, StepDone) else None,
+    )
+    assert {name for step in steps for name in step.names} == {"image 1", "image 2"}
+    assert model.class_names == ("class 1", "class 2")
+
+
+def test_the_crf_keeps_its_share_of_the_image() -> None:
+    image, scribbles, _ = blobs()
+    params = CRFParameters(theta_alpha=60.0)
+    adapted = adapted_crf(params, ArrayDataset([(image, scribbles)]))
+    assert adapted.theta_alpha == pytest.approx(6.1)
+    assert replace(adapted, theta_alpha=60.0) == params
+
+
+@pytest.mark.parametrize(("name", "value"), [("rounds", -1), ("crf_learning_rate", 0.0)])
+def test_a_bad_setting_is_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        ScribbleConfig(**{name: value})  # type: ignore[arg-type]
