@@ -83,10 +83,10 @@ def ours(given: Work, quality: str = "fast") -> Callable[[], Array]:
     return run
 
 
-def learning(given: Work) -> Callable[[], object]:
+def learning(given: Work, quality: str = "fast") -> Callable[[], object]:
     """Forward and backward, with the gradients of scores, weights and widths."""
     scores, image = given.tensors
-    crf = DenseCRF(PARAMETERS, iterations=UPDATES, backend="numba")
+    crf = DenseCRF(PARAMETERS, iterations=UPDATES, quality=quality, backend="numba")
 
     def run() -> object:
         leaf = scores.clone().requires_grad_()

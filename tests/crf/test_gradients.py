@@ -157,6 +157,44 @@ def test_all_nine_derivatives_on_a_photo(photo, brute_force, name, corner):
             assert (np.sign(analytic) == np.sign(differences)).all(), (analytic, differences)
 
 
+def test_fast_derivatives_are_right_within_the_lattices_own_error(photo, monkeypatch):
+    """The lattice's own error: how derivatives scatter as its origin moves, which K never feels.
+
+    No derivative is further from the exact one than four standard deviations of that, and each has
+    its sign, as all nine of this task are larger than that error.
+    """
+    image = photo("chelsea", 27, 35, (60, 100))
+    labels = np.digitize(gaussian_filter(image.mean(0), 1.0), [60, 110, 160])
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal((4, 27, 35)), (0, 1, 1))
+    scores = (labels == np.arange(4)[:, None, None]) + noise / noise.std()
+    params = CRFParameters(
+        w_spatial=1, theta_gamma=(1.5, 1.5), w_bilateral=2, theta_alpha=(8, 8), theta_beta=(30,) * 3
+    )
+    features_of = prepared.lattice_features
+
+    def derivatives(quality, seed=None):
+        def moved(*args, **options):
+            features = features_of(*args, **options)
+            generator = torch.Generator().manual_seed(seed)
+            return features + 4 * torch.rand(features.shape[1], generator=generator)
+
+        if seed is not None:
+            monkeypatch.setattr(prepared, "lattice_features", moved)
+        crf = DenseCRF(params, quality=quality, backend="torch").double()
+        marginals = crf(torch.tensor(scores)[None], torch.tensor(image)[None])
+        loss = torch.nn.functional.nll_loss(marginals.log(), torch.tensor(labels)[None])
+        gradients = torch.autograd.grad(loss, list(crf.parameters()))
+        monkeypatch.undo()
+        return torch.cat([g.reshape(-1) for g in gradients]).numpy()
+
+    exact, usual = derivatives("exact"), derivatives("fast")
+    elsewhere = np.stack([derivatives("fast", seed) for seed in range(8)])
+    own_error = elsewhere.std(0)
+    assert (np.abs(usual - exact) <= 4 * own_error).all(), (usual, exact, own_error)
+    assert (np.abs(exact) > own_error).all()
+    assert (np.sign(usual) == np.sign(exact)).all()
+
+
 def test_swapped_blur_order_spoils_the_widths_derivatives(photo, smooth_scores, monkeypatch):
     image, scores = photo(height=20, width=27), smooth_scores(4, 20, 27)
 
