@@ -17,8 +17,9 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-SUITE = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "triton_poison"]
-SUITE += ["-p", "no:cacheprovider", "--no-xvfb", *map(str, (HERE / "triton").glob("suite_*.py"))]
+SUITES = sorted(map(str, (HERE / "triton").glob("suite_*.py")))
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "triton_poison"]
+PYTEST += ["-p", "no:cacheprovider", "--no-xvfb"]
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'napari-deepcrf[gpu]'")
 
@@ -45,26 +46,29 @@ def test_benchmark_without_a_gpu_says_so():
 
 
 def test_kernels_in_the_interpreter():
-    run([*SUITE, str(HERE / "test_contract.py")], TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    run(
+        [*PYTEST, *SUITES, str(HERE / "test_contract.py")],
+        TRITON_INTERPRET="1",
+        OMP_NUM_THREADS="1",
+    )
 
 
 def test_kernels_compile_for_ampere_and_hopper(tmp_path):
-    script = str(HERE / "triton" / "compile_kernels.py")
+    def compile_all(capability: str) -> None:
+        script = str(HERE / "triton" / "compile_kernels.py")
+        run([sys.executable, script, capability], TRITON_CACHE_DIR=str(tmp_path / capability))
+
     with ThreadPoolExecutor() as pool:
-        list(
-            pool.map(
-                lambda capability: run(
-                    [sys.executable, script, capability], TRITON_CACHE_DIR=str(tmp_path)
-                ),
-                ("80", "90"),
-            )
-        )
+        for done in [pool.submit(compile_all, capability) for capability in ("80", "90")]:
+            done.result()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_kernels_on_the_gpu():
     contract = str(HERE / "test_contract.py")
-    run([*SUITE, contract], LATTICE_TESTS_DEVICE="cuda", CUBLAS_WORKSPACE_CONFIG=":4096:8")
+    run(
+        [*PYTEST, *SUITES, contract], LATTICE_TESTS_DEVICE="cuda", CUBLAS_WORKSPACE_CONFIG=":4096:8"
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -73,4 +77,7 @@ def test_kernels_under_compute_sanitizer():
     if tool is None:
         pytest.skip("compute-sanitizer is not installed")
     selected = ["-k", "consistent or operators or mean_field or batch or split"]
-    run([tool, "--error-exitcode", "9", *SUITE, *selected], PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+    run(
+        [tool, "--error-exitcode", "9", *PYTEST, *SUITES, *selected],
+        PYTORCH_NO_CUDA_MEMORY_CACHING="1",
+    )
