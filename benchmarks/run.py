@@ -28,6 +28,7 @@ TITLES = {
     "training": "Training steps",
     "widget": "The dock: clicks and sliders",
     "startup": "Starting, and memory",
+    "scale": "Images larger than memory",
     "cluster": "Folders on a cluster",
     "guard": "Guarded ratios",
 }

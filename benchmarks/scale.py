@@ -1,10 +1,11 @@
 """A large image in tiles: memory, time per pixel beside an image of 1024², labels as written.
 
-    python benchmarks/scale.py --scratch DIR [--side 16384] [--memory 3GB] [--json FILE]
+    python benchmarks/scale.py --out DIR     measures; writes DIR/scale.json and scale.md
+    python benchmarks/scale.py --quick       4096² pixels only
 
 Each measurement has a process of its own: first 1024² pixels in one piece (median of five, after
 a warm-up), then the whole image through ``segment_large`` into OME-Zarr. The image, copies of a
-sample photo with noise, is made in DIR (some 0.9 GB for 16384²) and removed with the labels at the
+sample photo with noise, is made in --scratch (some 0.9 GB for 16384²) and removed with the labels at the
 end. The network is a VGG16 of a quarter of the channels with random weights for three classes: its
 labels mean nothing, its work is the same. 16384² takes about five minutes on two idle cores.
 """
@@ -18,12 +19,15 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from report import publish
 
 REFERENCE = 1024
 REPEATS = 5
@@ -124,12 +128,15 @@ def in_process(*arguments: str) -> Any:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="folder for scale.json and scale.md")
+    parser.add_argument("--quick", action="store_true", help="an image of 4096² pixels")
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--memory", default="3GB")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=["reference", "large"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.quick:
+        args.side = 4096
     folder = args.scratch / f"scale-{args.side}"
     image, labels = folder / "image.zarr", folder / "labels.ome.zarr"
     if args.only:
@@ -155,9 +162,13 @@ def main() -> None:
         **whole,
         "ratio": whole["us_per_pixel"] / beside,
     }
-    print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    table = (
+        "| side | memory allowed | peak | µs a pixel in tiles | at 1024² in one piece | ratio |\n"
+    )
+    table += "|---|---|---|---|---|---|\n"
+    table += f"| {args.side} | {args.memory} | {whole['peak_gb']:.2f} GB "
+    table += f"| {whole['us_per_pixel']:.3f} | {beside:.3f} | {result['ratio']:.2f} |\n"
+    publish(args.out, "scale", result, table)
 
 
 if __name__ == "__main__":
