@@ -5,9 +5,10 @@
 
 Each measurement has a process of its own: first 1024² pixels in one piece (median of five, after
 a warm-up), then the whole image through ``segment_large`` into OME-Zarr. The image, copies of a
-sample photo with noise, is made in --scratch (some 0.9 GB for 16384²) and removed with the labels at the
-end. The network is a VGG16 of a quarter of the channels with random weights for three classes: its
-labels mean nothing, its work is the same. 16384² takes about five minutes on two idle cores.
+sample photo with noise, is made in --scratch (some 0.9 GB for 16384²) and removed with the labels
+at the end. The network is a VGG16 of a quarter of the channels with random weights for three
+classes: its labels mean nothing, its work is the same. 16384² takes about five minutes on two idle
+cores.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def main() -> None:
         "ratio": whole["us_per_pixel"] / beside,
     }
     table = (
-        "| side | memory allowed | peak | µs a pixel in tiles | at 1024² in one piece | ratio |\n"
+        "| side | memory allowed | peak | µs a pixel in tiles | 1024² in one piece | ratio |\n"
     )
     table += "|---|---|---|---|---|---|\n"
     table += f"| {args.side} | {args.memory} | {whole['peak_gb']:.2f} GB "
