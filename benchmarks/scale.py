@@ -163,9 +163,7 @@ def main() -> None:
         **whole,
         "ratio": whole["us_per_pixel"] / beside,
     }
-    table = (
-        "| side | memory allowed | peak | µs a pixel in tiles | 1024² in one piece | ratio |\n"
-    )
+    table = "| side | memory allowed | peak | µs a pixel in tiles | 1024² in one piece | ratio |\n"
     table += "|---|---|---|---|---|---|\n"
     table += f"| {args.side} | {args.memory} | {whole['peak_gb']:.2f} GB "
     table += f"| {whole['us_per_pixel']:.3f} | {beside:.3f} | {result['ratio']:.2f} |\n"
