@@ -96,7 +96,7 @@ def test_a_worker_takes_one_image_at_a_time(threads, run, photos, tmp_path, monk
 
 
 def test_a_lost_scheduler_is_one_line_and_keeps_results(
-    threads, run, model, photos, files_in, tmp_path, monkeypatch
+    threads, run, model, photos, files_in, tmp_path, monkeypatch, capfd
 ):
     out = tmp_path / "out"
     monkeypatch.setattr(cluster_module, "TASKS_PER_WORKER", 1)
@@ -104,8 +104,10 @@ def test_a_lost_scheduler_is_one_line_and_keeps_results(
     events = segment_files(photos, out, model, BatchOptions(scheduler=address))
     next(events)
     threads.close()
+    capfd.readouterr()
     with pytest.raises(ConnectionError, match=f"^scheduler: lost {address}; what is finished"):
         list(events)
+    assert capfd.readouterr().err == ""
     finished = {name for name in files_in(out) if name.endswith(".png")}
     assert 1 <= len(finished) < 4
     done, _ = run(photos, out)

@@ -213,13 +213,16 @@ def cluster_workers(address: str, model: DeepCRF, settings: WorkSettings) -> Ite
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Dask's many reports of a lost connection: one line of ours tells of it."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # Dask gives several of its loggers a level of their own.
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    before = {log: log.level for log in loggers if log.name.partition(".")[0] == "distributed"}
+    for logger in before:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _connected(address: str) -> Client:

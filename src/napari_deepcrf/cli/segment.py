@@ -152,9 +152,10 @@ class _Report:
         if self._as_json:
             print(json.dumps(self._document(), indent=2))
         elif skipped or self.count > 1:
+            table = "" if self._summary is None else f"; class areas: {self._summary}"
             print(
                 f"{len(self.done) - skipped} done, {skipped} done before, "
-                f"{len(self.failed)} failed; class areas: {self._summary}"
+                f"{len(self.failed)} failed{table}"
             )
         for failure in self.failed:
             print(f"error: {failure.reason}", file=sys.stderr)
