@@ -124,13 +124,16 @@ def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_deepcrf.training import config
 
     for key, recipe in config._CONFIGS.items():
-        unary, joint = recipe.unary, recipe.joint
+        unary, joint, scribbles = recipe.unary, recipe.joint, recipe.scribbles
         if unary is not None:
             crop = replace(unary.augmentation, crop=65)
             unary = replace(unary, iterations=1, batch_size=2, augmentation=crop, workers=0)
         if joint is not None:
             joint = replace(joint, iterations=1, batch_size=1)
-        monkeypatch.setitem(config._CONFIGS, key, replace(recipe, unary=unary, joint=joint))
+        if scribbles is not None:
+            scribbles = replace(scribbles, rounds=1, iterations=1, taught_pixels=200)
+        short = replace(recipe, unary=unary, joint=joint, scribbles=scribbles)
+        monkeypatch.setitem(config._CONFIGS, key, short)
 
 
 @pytest.fixture
