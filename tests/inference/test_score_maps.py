@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.score_maps import reach, reduce_window, score_maps
 from napari_deepcrf.models import VGG16, MobileNetV2, UnaryNetwork
+from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
 CPU = torch.device("cpu")
 
@@ -60,3 +61,42 @@ def test_the_view_sets_the_scale(photo):
     network = UnaryNetwork(VGG16(3, width=0.06, head="smallfov").eval(), input_size=40)
     assert _maps(network, photo, 331, 4096).maps[0].shape == (3, 4, 6)
     assert _maps(network, photo, 110, 4096).maps[0].shape == (3, 11, 16)
+
+
+@pytest.fixture(scope="module")
+def fine_network() -> FineUnaryNetwork:
+    torch.manual_seed(0)
+    network = FineUnaryNetwork(VGG16(3, width=0.06, head="smallfov"), input_size=40).eval()
+    for parameter in network.fine.parameters():
+        torch.nn.init.normal_(parameter, std=0.01)
+    return network
+
+
+def test_a_fine_network_sees_an_image_that_fits_as_a_whole(fine_network, photo):
+    with torch.inference_mode():
+        tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+        expected = fine_network(tensor)[0].numpy()
+    found = _maps(fine_network, photo, max(photo.shape), 4096).at(np.arange(203), np.arange(331))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+
+
+def test_windows_of_a_fine_network_fade_into_each_other(fine_network, photo):
+    told = []
+    maps = score_maps(
+        fine_network,
+        LazyImage.of(photo),
+        view=160,
+        window=4096,
+        device=CPU,
+        on_progress=lambda *progress: told.append(progress),
+    )
+    assert told[-1] == (6, 6)
+    (scores,) = maps.maps
+    assert scores.shape == (3, 26, 42)
+    assert np.isfinite(scores).all()
+    # The left upper corner belongs to one window alone.
+    corner = torch.from_numpy(photo[:160, :160].copy()).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        alone = fine_network.coarse(corner)[0].numpy()
+    np.testing.assert_allclose(scores[:, :5, :10], alone[:, :5, :10], rtol=1e-3, atol=1e-4)
+    assert maps.at(np.arange(203), np.arange(331)).shape == (3, 203, 331)

@@ -30,7 +30,7 @@ from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.memory import NETWORK_BYTES, TilePlan, plan_tiles
 from napari_deepcrf.inference.predictor import Predictor, Progress
 from napari_deepcrf.inference.run_record import RunRecord, model_digest
-from napari_deepcrf.inference.score_maps import STRIDE, ScoreMaps, score_maps
+from napari_deepcrf.inference.score_maps import STRIDE, ScoreMaps, map_bytes, score_maps
 from napari_deepcrf.inference.tile_crf import TileCRF
 from napari_deepcrf.inference.tiling import Tile, cut
 from napari_deepcrf.models import DeepCRF
@@ -89,8 +89,6 @@ class TiledImage:
         if tile is not None and tile < 1:
             raise ValueError(f"tile: expected at least one pixel, got {tile}")
         self.surroundings = TileCRF(self.crf, self.image.shape, (0.0,) * 3).surroundings
-        factor = model.network.reduction(self.view) / STRIDE
-        per_map = 4 * len(model.class_names) * factor**2 * np.prod(self.image.shape)
         self.plan = plan_tiles(
             self.image.shape,
             len(model.class_names),
@@ -99,7 +97,7 @@ class TiledImage:
             limit=memory,
             tile=tile,
             workers=workers or (None if predictor.device.type == "cpu" else 1),
-            maps=int(per_map * sum(scale**2 for scale in model.network.scales)),
+            maps=map_bytes(model.network, self.image.shape, self.view),
         )
         self.tiles = cut(self.image.shape, self.plan.tile)
 

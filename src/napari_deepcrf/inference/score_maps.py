@@ -5,6 +5,9 @@ reduce an image of ``view`` pixels, which is how many pixels of this one it is t
 With ``view`` equal to the longer side these are the very scores of `UnaryNetwork`. The reduced
 image is scored in windows that overlap by the network's reach, so that they leave no seam; the
 maps, an eighth as long and wide as the reduced image, stay in memory.
+
+A `FineUnaryNetwork` looks at an image as a whole, whatever its size. Where it cannot have that, it
+gets windows of ``view`` pixels, each as if it were an image, whose scores fade into each other.
 """
 
 from __future__ import annotations
@@ -24,9 +27,14 @@ from napari_deepcrf.device import network_precision
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.tiling import Span
 from napari_deepcrf.models import UnaryNetwork
+from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
 STRIDE = 8
 """Pixels of the reduced image from one score to the next."""
+FINE_SIDE = 2048
+"""Most pixels a side that a fine network is given; larger views are reduced to so many."""
+FADE = 4
+"""One in so many pixels of a fine network's window is shared with the next."""
 BAND = 1 << 22
 """Pixels of the image that are reduced at a time."""
 
@@ -76,6 +84,8 @@ def score_maps(
 
     ``window`` is the most pixels a side of the reduced image that the network is given at once.
     """
+    if isinstance(network, FineUnaryNetwork):
+        return _fine_maps(network, image, view, device, on_progress)
     plans = [
         _Plan.of(network, image.shape, scale * network.reduction(view), window)
         for scale in network.scales
@@ -95,6 +105,71 @@ def score_maps(
         maps.append(scores)
     on_progress(done, total)
     return ScoreMaps(image.shape, tuple(maps))
+
+
+def map_bytes(network: UnaryNetwork, shape: tuple[int, int], view: int) -> int:
+    """What the score maps of an image of this shape take, about."""
+    if isinstance(network, FineUnaryNetwork):
+        side = min(view, FINE_SIDE)
+        pixels = math.prod(shape) * (side / view) ** 2
+        scores = pixels if max(shape) <= view else pixels / STRIDE**2
+    else:
+        factor = network.reduction(view) / STRIDE
+        scores = math.prod(shape) * sum((scale * factor) ** 2 for scale in network.scales)
+    return int(4 * network.backbone.num_classes * scores)
+
+
+def _fine_maps(
+    network: FineUnaryNetwork,
+    image: LazyImage,
+    view: int,
+    device: torch.device,
+    on_progress: Callable[[int, int], None],
+) -> ScoreMaps:
+    """Scores of every pixel where the network sees all, else of every cell of 8 × 8 pixels."""
+    side = min(view, FINE_SIDE)
+    size = tuple(max(STRIDE, round(n * side / view)) for n in image.shape)
+    height, width = size
+    spans = [_windows(n, side) for n in size]
+    windows = [(rows, columns) for rows in spans[0] for columns in spans[1]]
+    cell = 1 if len(windows) == 1 else STRIDE
+    total = np.zeros(
+        (network.backbone.num_classes, -(-height // cell), -(-width // cell)), np.float32
+    )
+    weight = np.zeros(total.shape[1:], np.float32)
+    for done, (rows, columns) in enumerate(windows):
+        on_progress(done, len(windows))
+        reduced = reduce_window(image, (height, width), rows, columns)
+        tensor = torch.from_numpy(reduced).permute(2, 0, 1)[None].to(device)
+        with torch.inference_mode(), network_precision(device):
+            found = network(tensor) if cell == 1 else network.coarse(tensor)
+        scores = found[0].float().cpu().numpy()
+        ramp = np.minimum.outer(*(_ramp(n, side // (FADE * cell)) for n in scores.shape[1:]))
+        place = tuple(
+            slice(span[0] // cell, span[0] // cell + n)
+            for span, n in zip((rows, columns), scores.shape[1:], strict=True)
+        )
+        total[:, *place] += ramp * scores
+        weight[place] += ramp
+    on_progress(len(windows), len(windows))
+    total /= weight
+    return ScoreMaps(image.shape, (total,))
+
+
+def _windows(size: int, side: int) -> list[Span]:
+    """Spans of ``side`` that cover an axis and overlap, begun at whole cells."""
+    step = side - side // FADE
+    count = 1 if size <= side else math.ceil((size - side) / step) + 1
+    last = max(0, size - side)
+    starts = [math.ceil(last * k / max(1, count - 1) / STRIDE) * STRIDE for k in range(count)]
+    return [(first, min(first + side, size)) for first in starts]
+
+
+def _ramp(size: int, fade: int) -> FloatArray:
+    """Weights along a window of so many scores, falling towards both ends."""
+    from_end = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
+    weights: FloatArray = np.minimum(1, from_end / (fade + 1)).astype(np.float32)
+    return weights
 
 
 @dataclass(frozen=True)
