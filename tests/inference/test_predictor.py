@@ -7,6 +7,7 @@ import torch
 import napari_deepcrf as ndc
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference import predictor as inference
+from napari_deepcrf.inference.large import TiledImage
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 
 
@@ -121,6 +122,14 @@ def test_a_full_gpu_leaves_the_image_to_the_cpu(model, image, caplog, request):
     np.testing.assert_allclose(predictor.unary(image), expected.unary, atol=1e-5)
     warning = "cuda:0 ran out of memory; this image is done on the CPU"
     assert [record.message for record in caplog.records] == [warning, warning]
+
+
+def test_a_full_gpu_gets_the_image_in_tiles_first(model, image, caplog, full_gpu, monkeypatch):
+    tiled = np.full(image.shape[:2], 2, np.uint8)
+    monkeypatch.setattr(TiledImage, "labels", lambda self: tiled)
+    np.testing.assert_array_equal(Predictor(model).labels(image), tiled)
+    warning = "cuda:0 ran out of memory; this image is done in tiles"
+    assert [record.message for record in caplog.records] == [warning]
 
 
 def test_half_precision_ends_before_the_scores_are_enlarged(model, image):
