@@ -136,8 +136,8 @@ def accuracy(crop: Work) -> Iterator[Row]:
     errors = [float(np.abs(q - exact).mean()) for q in (found, other)]
     yield Row("64×48, accurate, mean error of the marginals", 1, *errors, "≤ 0.00125")
     labels = exact.argmax(0)
-    agreement = [float(np.mean(q.argmax(0) == labels)) for q in (found, other)]
-    yield Row("64×48, accurate, labels as the exact ones", 1, *agreement, "≥ 0.985")
+    unlike = [float(np.mean(q.argmax(0) != labels)) for q in (found, other)]
+    yield Row("64×48, accurate, share of labels unlike the exact ones", 1, *unlike, "≤ 0.015")
 
 
 def versus(
