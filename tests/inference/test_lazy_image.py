@@ -99,3 +99,15 @@ def test_a_folder_without_an_image_is_refused(tmp_path):
         LazyImage.of(tmp_path / "empty.zarr")
     with pytest.raises(ValueError, match="expected a zarr array or an OME-Zarr image in"):
         LazyImage.of(tmp_path)
+
+
+def test_broken_files_are_told_in_one_line(colours, tmp_path):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"image: expected one array of numbers in .*empty\.npy"):
+        LazyImage.of(tmp_path / "empty.npy")
+    zarr.create_array(tmp_path / "a.zarr", data=colours, chunks=(8, 8, 3))
+    image = LazyImage.of(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr" / "c" / "1" / "1" / "0").write_bytes(b"broken")
+    assert image.read(slice(0, 8), slice(0, 23)).shape == (8, 23, 3)
+    with pytest.raises(ValueError, match="image: reading rows 5–12 of columns 0–20 failed: "):
+        image.read(slice(5, 12), slice(0, 20))

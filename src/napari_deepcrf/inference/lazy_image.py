@@ -61,9 +61,17 @@ class LazyImage:
         return int(height), int(width)
 
     def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """(h, w, C) of a window as it is stored, alpha dropped."""
+        """(h, w, C) of a window as it is stored, alpha dropped; ValueError for broken data."""
         window = self.pixels[rows, columns, :3]
-        return np.asarray(window.compute(scheduler="synchronous"))
+        try:
+            return np.asarray(window.compute(scheduler="synchronous"))
+        # Decoders raise whatever their broken input leads to.
+        except Exception as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ValueError(
+                f"image: reading rows {rows.start}–{rows.stop} of columns "
+                f"{columns.start}–{columns.stop} failed: {reason}"
+            ) from error
 
     def grey(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """(..., 3) grey levels of stored values (..., C); grey is repeated."""
@@ -155,7 +163,10 @@ def _open_path(path: Path) -> tuple[Any, str]:
     import zarr
 
     if path.suffix == ".npy" and path.is_file():
-        return np.load(path, mmap_mode="r", allow_pickle=False), ""
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False), ""
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"image: expected one array of numbers in {path}") from error
     if not path.is_dir():
         raise ValueError(f"image: expected a .npy file or a zarr folder, got {path}")
     try:
