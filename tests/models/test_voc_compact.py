@@ -5,7 +5,8 @@ import pytest
 
 from napari_deepcrf.data.voc import VOC_CLASSES
 from napari_deepcrf.inference import Predictor
-from napari_deepcrf.models.zoo import available_models, model_path
+from napari_deepcrf.models import VGG16
+from napari_deepcrf.models.zoo import ModelEntry, available_models, model_path
 
 
 @pytest.fixture(scope="module")
@@ -13,18 +14,26 @@ def predictor() -> Predictor:
     return Predictor("voc-compact", device="cpu")
 
 
-def test_it_is_small_and_has_a_card():
-    path = model_path("voc-compact")
-    assert path.stat().st_size < 6e6
-    entry = next(entry for entry in available_models() if entry.name == "voc-compact")
+@pytest.mark.parametrize("entry", available_models(), ids=lambda entry: entry.name)
+def test_packaged_models_have_cards(entry: ModelEntry):
     card = entry.card.read_text(encoding="utf-8")
+    assert card.startswith(f"# {entry.name}\n")
     for heading in ("## Data", "## Protocol", "## Figures", "## Known failures"):
         assert heading in card
+
+
+def test_packaged_models_are_small_together():
+    assert sum(model_path(entry.name).stat().st_size for entry in available_models()) < 8e6
 
 
 def test_it_knows_vocs_classes(predictor):
     assert predictor.class_names == VOC_CLASSES
     assert not predictor.model.network.backbone.batch_norm
+
+
+def test_the_thin_vgg16_loads():
+    network = Predictor("voc-vgg16-thin", device="cpu").model.network
+    assert isinstance(network.backbone, VGG16)
 
 
 def test_it_finds_the_cat(predictor):

@@ -1,13 +1,14 @@
-"""Train voc-compact as it was trained: VOCDEVKIT SOFT_LABELS.npz OUT.
+"""Train voc-compact, one stage at a time; each continues a run that lies in OUT.
 
-Stage 1 ran in three phases: small crops at a constant rate; larger ones while the rate falls; and
-a flatter fall, when there was time for more steps. Each continues the run that lies in OUT.
-Under `torchrun --nproc-per-node 2` two processes share every batch, as they did.
+    torchrun --nproc-per-node 2 train.py unary VOCDEVKIT OUT SEED SOFT_LABELS.npz START.safetensors
+    python train.py joint VOCDEVKIT OUT SEED
+
+Stage 1 trains the network alone at output stride 16, two processes sharing every batch. Stage 2
+trains network and CRF together at 8, as they are used, from parameters searched behind stage 1.
 """
 
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,40 +18,43 @@ from napari_deepcrf.data.samples import EvenSubset, Sample
 from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.data.transforms import Augmentation
 from napari_deepcrf.data.voc import VOCDataset
-from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.training import TrainConfig, TrainingRun, named_config
-from napari_deepcrf.training.config import JointStage
-from napari_deepcrf.training.events import CheckpointSaved
+from napari_deepcrf.models import DeepCRF, UnaryNetwork
+from napari_deepcrf.training import TrainConfig, TrainingRun
+from napari_deepcrf.training.config import JointStage, UnaryStage
+from napari_deepcrf.training.search import search_crf
 
-COMPACT = named_config("compact")
-assert COMPACT.unary is not None
+SEVEN = ("background", "cat", "cow", "dog", "horse", "sheep", "person")
+"""The classes that the training images show often enough."""
 
-SMALL = Augmentation(crop=129, scale=(0.5, 1.3), brightness=0.3, contrast=0.3, saturation=0.3)
-LARGE = replace(SMALL, crop=161, scale=(0.6, 1.5))
-
-FIRST = replace(
-    COMPACT.unary,
-    iterations=30_000,
-    decay=0,
+UNARY = UnaryStage(
+    iterations=1600,
+    batch_size=16,
+    copy_size=320,
+    augmentation=Augmentation(
+        crop=225, scale=(0.5, 1.5), brightness=0.3, contrast=0.3, saturation=0.3
+    ),
+    optimizer="adamw",
+    learning_rate=4e-4,
+    top_learning_rate=2e-3,
+    weight_decay=0.02,
+    warmup=100,
+    decay=800,
+    average=0.998,
+    loss_stride=4,
     distillation=0.5,
-    augmentation=SMALL,
-    checkpoint_every=100,
+    precision="bfloat16",
+    channels_last=True,
+    workers=1,
+    validate_every=800,
+    checkpoint_every=200,
 )
-SECOND = replace(FIRST, iterations=9100, decay=4500, augmentation=LARGE)
-THIRD = replace(SECOND, iterations=10_000, decay=6000)
-PHASES = ((FIRST, 4600), (SECOND, 6500), (THIRD, 9800))
-"""Settings, and the step at whose checkpoint the phase ends."""
 
-INPUT_SIZE, SCALES = 320, (0.7, 1.0)
-"""Longer side of the network's input, and its multiples whose scores are averaged."""
-
-FINAL_SCALES = (0.5, 0.7, 1.0)
-"""For use, after stage 2; both pairs were chosen on the even images of val."""
+# The stem and the first three blocks: what ImageNet taught of edges and textures stays.
+FROZEN_LAYERS = 4
 
 JOINT = JointStage(
     iterations=24,
     batch_size=8,
-    copy_size=None,
     optimizer="adamw",
     learning_rate=1e-5,
     top_learning_rate=3e-5,
@@ -61,16 +65,16 @@ JOINT = JointStage(
     checkpoint_every=8,
 )
 
-# train_aug has val's balance of classes; train alone, with its fewer animals, made things worse.
+# train_aug has val's balance of classes; train alone has fewer animals.
 JOINT_IMAGES = 400
 
-# The teacher's soft labels make for timid scores; mean field wants them sharper.
-SHARPER = 2.0
+INPUT_SIZE, SCALES = 320, (1.0,)
+"""Longer side of the network's input in stage 2 and in use, and its multiples."""
 
-# By training.search on every fourth image of val, behind the network of stage 1.
-SEARCHED = CRFParameters(
-    w_spatial=1.0, theta_gamma=1.0, w_bilateral=4.0, theta_alpha=121.0, theta_beta=5.0
+GUESS = CRFParameters(
+    w_spatial=2.0, theta_gamma=2.0, w_bilateral=4.0, theta_alpha=60.0, theta_beta=6.0
 )
+"""Where the search for the CRF's parameters begins."""
 
 
 class EveryNth:
@@ -89,46 +93,70 @@ class EveryNth:
         return self._val[self._step * index]
 
 
-def unary(devkit: str, soft: str, out: Path) -> None:
+def unary(devkit: str, soft: str, start: str, out: Path, seed: int) -> None:
     """Stage 1 on train_aug with the teacher's soft labels, its checkpoint chosen on half of val."""
-    train, choice = VOCDataset(devkit, "train_aug"), EveryNth(devkit, 2)
-    teacher = SoftLabels.load(soft, train.names)
-    for stage, last in PHASES:
-        config = TrainConfig(
-            name="voc-compact", network=COMPACT.network, unary=stage, joint=None, crf=SEARCHED
-        )
-        run = TrainingRun(
-            config, train, validation=choice, soft=teacher, folder=out, cache=out / "cache"
-        )
-        with closing(run.events()) as events:
-            for event in events:
-                print(event, flush=True)
-                if isinstance(event, CheckpointSaved) and event.step == last < stage.iterations:
-                    break
-
-
-def joint(devkit: str, out: Path) -> None:
-    """Stage 2: on images at the size they have, checkpoint chosen on a quarter of val."""
-    config = TrainConfig(name="voc-compact", unary=None, joint=JOINT)
-    start = DeepCRF.load(out / "model.safetensors")
-    start.network.input_size, start.network.scales = INPUT_SIZE, SCALES
-    start.crf = DenseCRF(SEARCHED)
-    with torch.no_grad():
-        for parameter in start.network.backbone.top_parameters():
-            parameter.mul_(SHARPER)
+    train = VOCDataset(devkit, "train_aug")
+    model = DeepCRF.load(start)
+    torch.manual_seed(seed)
+    for name, layer in model.network.backbone.features.named_children():
+        if name.startswith("fc"):
+            layer.conv.reset_parameters()
+    model.network.backbone.score.reset_parameters()
     run = TrainingRun(
-        config,
+        TrainConfig(name="voc-compact", unary=UNARY, joint=None),
+        train,
+        validation=EveryNth(devkit, 2),
+        init=model,
+        soft=SoftLabels.load(soft, train.names),
+        folder=out,
+        cache=out / "cache",
+        seed=seed,
+    )
+    run.model.network.backbone.freeze(FROZEN_LAYERS)
+    with closing(run.events()) as events:
+        for event in events:
+            print(event, flush=True)
+
+
+def piecewise(devkit: str, stage1: Path, out: Path) -> None:
+    """Stage 1's network at output stride 8 with a CRF searched on a quarter of val behind it."""
+    trained = DeepCRF.load(stage1)
+    backbone = trained.network.backbone.with_changes(output_stride=8)
+    backbone.load_state_dict(trained.network.backbone.state_dict())
+    network = UnaryNetwork(backbone, input_size=INPUT_SIZE, scales=SCALES)
+    model = DeepCRF(network, DenseCRF(GUESS), trained.class_names).eval()
+    found = search_crf(
+        model, EveryNth(devkit, 4), GUESS, random=12, passes=1, classes=SEVEN, on_trial=print
+    )
+    model.crf = DenseCRF(found.best.parameters)
+    model.save(out)
+
+
+def joint(devkit: str, start: Path, out: Path, seed: int) -> None:
+    """Stage 2 from the searched CRF: images at the size they have, chosen on a quarter of val."""
+    run = TrainingRun(
+        TrainConfig(name="voc-compact", unary=None, joint=JOINT),
         EvenSubset(VOCDataset(devkit, "train_aug"), JOINT_IMAGES),
         validation=EveryNth(devkit, 4),
-        init=start,
-        folder=out / "joint",
+        init=DeepCRF.load(start),
+        folder=out,
+        seed=seed,
     )
     for event in run.events():
         print(event, flush=True)
-    run.model.network.scales = FINAL_SCALES
     run.model.save(out / "voc-compact.safetensors", half=True)
 
 
+def main(stage: str, devkit: str, folder: str, seed: str, *inputs: str) -> None:
+    """One of the two stages."""
+    out = Path(folder)
+    if stage == "unary":
+        soft, start = inputs
+        unary(devkit, soft, start, out / "unary", int(seed))
+    else:
+        piecewise(devkit, out / "unary" / "model.safetensors", out / "piecewise.safetensors")
+        joint(devkit, out / "piecewise.safetensors", out / "joint", int(seed))
+
+
 if __name__ == "__main__":
-    unary(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / "unary")
-    joint(sys.argv[1], Path(sys.argv[3]) / "unary")
+    main(*sys.argv[1:])

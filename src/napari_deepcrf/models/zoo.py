@@ -31,8 +31,13 @@ class ModelEntry:
 _MODELS = (
     ModelEntry(
         name="voc-compact",
-        description="VGG16 at a quarter width with a dense CRF, 21 PASCAL VOC classes",
+        description="MobileNetV2 with a dense CRF, 21 PASCAL VOC classes",
         file="voc-compact.safetensors",
+    ),
+    ModelEntry(
+        name="voc-vgg16-thin",
+        description="VGG16 at a quarter width, from random weights, with a dense CRF, 21 classes",
+        file="voc-vgg16-thin.safetensors",
     ),
 )
 
