@@ -85,7 +85,7 @@ class _Sweep:
 
 
 class FusedMeanField:
-    """Mean field of one image: ``updates`` runs forward, ``backward`` after it.
+    """Mean field of a batch: ``updates`` runs forward, ``backward`` after it.
 
     N pixels, L labels padded to P lanes, R rows and M vertices of a lattice.
 
@@ -127,8 +127,7 @@ class FusedMeanField:
         self.buffers = [LatticeBuffers.of(k.lattice, FORWARD_SLOTS, lanes) for k in kernels]
         self.dense = dense
         self.image = self._final_image(None)
-        self.base = self.logits
-        """What messages are added to: (N, P)."""
+        self.base = self.logits  # what messages are added to
         if dense is not None:
             self.image = Image(aligned_empty(num_points, lanes), dense.pre)
             self.base = aligned_empty(num_points, lanes)
@@ -213,9 +212,6 @@ class FusedMeanField:
             for kernel, own in zip(self.kernels, buffers, strict=True)
         )
 
-    def _or_nothing(self, planes: FloatArray | None) -> FloatArray:
-        return np.empty((len(self.scores), 0), np.float32) if planes is None else planes
-
     def backward(self, upstream: Sequence[FloatArray | None]) -> Gradients:
         """Gradients for those of the marginals after each update, (L, N) or None for zero."""
         lanes = padded(self.width)
@@ -227,8 +223,10 @@ class FusedMeanField:
         )
         buffers = [LatticeBuffers.of(k.lattice, BACKWARD_SLOTS, lanes) for k in self.kernels]
         sweep = _Sweep(gradients, aligned_zeros(*self.logits.shape), buffers, self._dense_pass())
+        nothing = np.empty((len(self.scores), 0), np.float32)
         for t in range(len(self.messages), -1, -1):
-            self._backward_update(sweep, t, self._or_nothing(upstream[t]))
+            arrived = upstream[t]
+            self._backward_update(sweep, t, nothing if arrived is None else arrived)
         run_all(
             partial(
                 write_planes,
