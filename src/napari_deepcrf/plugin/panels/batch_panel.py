@@ -44,7 +44,8 @@ class BatchPanel(QWidget):
         self.choose_out.clicked.connect(self.out_wanted)
         self.run.clicked.connect(self.folder_clicked)
         self.open.clicked.connect(self.open_clicked)
-        self.folder.textChanged.connect(self._enable)
+        for line in (self.folder, self.out):
+            line.textChanged.connect(self._enable)
         self.show_running(False)
 
     def set_folders(self, folder: str, out: str) -> None:
