@@ -39,7 +39,7 @@ def threads():
     """A scheduler and two workers of three threads each, in this process."""
     before = torch.get_num_threads()
     with LocalCluster(
-        n_workers=2, threads_per_worker=3, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=3, processes=False, dashboard_address=":0"
     ) as cluster:
         yield cluster
     torch.set_num_threads(before)
@@ -118,7 +118,7 @@ def test_a_lost_scheduler_is_one_line_and_keeps_results(
 def test_a_scheduler_without_workers_is_not_waited_for_for_ever(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "PATIENCE_SECONDS", 0.5)
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         pytest.raises(ConnectionError, match=r"has had no worker for 0\.5 s"),
     ):
         run(photos, tmp_path / "out", scheduler=cluster.scheduler_address)
