@@ -61,7 +61,7 @@ class Strokes:
         generator = torch.Generator().manual_seed(seed)
         flat = labels.flatten().long()
         chosen = []
-        for value in flat.unique().tolist():
+        for value in flat.unique().tolist():  # type: ignore[no-untyped-call]
             if value != VOID:
                 places = torch.nonzero(flat == value)[:, 0]
                 order = torch.randperm(len(places), generator=generator)
@@ -96,7 +96,8 @@ def centre_on_strokes(
                 for maps, one in zip(images, strokes, strict=True)
             ]
         )
-        groups = [values[classes == value] for value in classes.unique()]
+        present = classes.unique()  # type: ignore[no-untyped-call]
+        groups = [values[classes == value] for value in present]
         middle = torch.stack([group.mean(0) for group in groups]).mean(0)
         variance = torch.stack([(group - middle).square().mean(0) for group in groups]).mean(0)
         share.standardise(middle, variance.sqrt().clamp_min(1e-3))

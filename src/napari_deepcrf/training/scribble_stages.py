@@ -183,7 +183,8 @@ class ScribbleTrainer:
         labelled = -(class_balanced(classes) * right.log()).sum()
         area = teacher.sum((2, 3), keepdim=True).clamp_min(1)
         taught = -(teacher / area * marginals.log()).sum() / teacher.shape[1]
-        return (1 - _TAUGHT) * labelled + _TAUGHT * taught
+        loss: Tensor = (1 - _TAUGHT) * labelled + _TAUGHT * taught
+        return loss
 
 
 def adapted_crf(start: CRFParameters, train: SegmentationDataset) -> CRFParameters:
