@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import nn
@@ -35,8 +37,8 @@ FINE_SIDE = 2048
 """Most pixels a side that a fine network is given; larger views are reduced to so many."""
 FADE = 4
 """One in so many pixels of a fine network's window is shared with the next."""
-BAND = 1 << 22
-"""Pixels of the image that are reduced at a time."""
+BAND = 1 << 21
+"""Pixels of the image that a thread reduces at a time."""
 
 FloatArray = NDArray[np.float32]
 
@@ -257,15 +259,23 @@ def reduce_window(image: LazyImage, size: tuple[int, int], rows: Span, columns: 
         for n, m, span in zip(image.shape, size, (rows, columns), strict=True)
     )
     out = np.zeros((rows[1] - rows[0], (columns[1] - columns[0]) * 3), np.float32)
-    across, by_row = along.T.tocsr(), down.tocsc()
+    across, by_row = along.tocsc(), down.tocsc()
     height = max(1, BAND // (x[1] - x[0]))
-    for first in range(y[0], y[1], height):
-        last = min(first + height, y[1])
-        band = image.read(slice(first, last), slice(*x))
-        # First along the rows, which the band has whole: (columns, rows, 3).
-        narrow = across.T @ band.transpose(1, 0, 2).reshape(x[1] - x[0], -1)
-        narrow = narrow.reshape(-1, last - first, 3).transpose(1, 0, 2).reshape(last - first, -1)
-        out += by_row[:, first - y[0] : last - y[0]] @ narrow
+    threads = torch.get_num_threads()
+
+    def narrowed(first: int) -> FloatArray:
+        """The band from line ``first`` on, reduced along its lines: (lines, columns * 3)."""
+        band = image.read(slice(first, min(first + height, y[1])), slice(*x))
+        narrow = across @ band.transpose(1, 0, 2).reshape(x[1] - x[0], -1)
+        by_line: FloatArray = narrow.reshape(-1, len(band), 3).transpose(1, 0, 2)
+        return by_line.reshape(len(band), -1)
+
+    lines = range(y[0], y[1], height)
+    for group in (lines[k : k + threads] for k in range(0, len(lines), threads)):
+        tasks = [delayed(narrowed, pure=False)(first) for first in group]
+        bands = compute(*tasks, scheduler="threads", num_workers=threads)
+        for first, narrow in zip(group, bands, strict=True):
+            out += by_row[:, first - y[0] : first - y[0] + len(narrow)] @ narrow
     return out.reshape(rows[1] - rows[0], -1, 3)
 
 
