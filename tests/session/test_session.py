@@ -64,9 +64,9 @@ def test_only_the_kernel_whose_width_changed_is_built_again(session):
     spatial, bilateral = session.cache._prepared.kernels[0]
     session.change_settings(theta_gamma=7.0)
     run(session, session.refine())
-    assert session.cache._prepared.kernels[0][1] is bilateral
-    assert session.cache._prepared.kernels[0][0] is not spatial
-    spatial = session.cache._prepared.kernels[0][0]
+    assert session.cache._prepared.kernels[1] is bilateral
+    assert session.cache._prepared.kernels[0] is not spatial
+    spatial = session.cache._prepared.kernels[0]
     session.change_settings(w_bilateral=2.0)
     run(session, session.refine())
     assert session.cache._prepared.kernels[0] == (spatial, bilateral)
