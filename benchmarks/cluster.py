@@ -32,12 +32,12 @@ from statistics import mean
 import numpy as np
 import psutil
 import torch
-from distributed import Client
+from distributed import Client, get_worker
 from PIL import Image
 from skimage import data
 
 from napari_deepcrf.batch import cluster
-from napari_deepcrf.batch.run import BatchOptions, ImageDone, segment_files
+from napari_deepcrf.batch.run import BatchOptions, ImageDone, ImageFailed, segment_files
 from napari_deepcrf.batch.segmenter import Labelled, Outcome, Task, WorkerInfo
 from napari_deepcrf.models import DeepCRF
 from report import publish
@@ -76,16 +76,11 @@ class Costs:
         return min(workers / self.worker, 1 / self.serial, NETWORK / max(self.up, self.down))
 
 
-class Echo(cluster.ModelPlugin):
-    """A worker that has the result already: a label image of the usual size."""
-
-    result = bytes(2000)
-
-    def segment(self, task: Task) -> Outcome:
-        return Labelled({"": self.result}, (HEIGHT, WIDTH), {}, self._info())
-
-    def _info(self) -> WorkerInfo:
-        return WorkerInfo(self._worker.address, "", 0, None)
+def echo_result(_plugin: str, _task: Task) -> Outcome:
+    """What a worker's task becomes: a label image of the usual size, without any work."""
+    return Labelled(
+        {"": bytes(2000)}, (HEIGHT, WIDTH), {}, WorkerInfo(get_worker().address, "", 0, None)
+    )
 
 
 def main() -> int:
@@ -132,12 +127,12 @@ def main() -> int:
 @contextmanager
 def echoing() -> Iterator[None]:
     """Workers that do nothing, and as many images under way as a hundred of them would have."""
-    plugin, tasks = cluster.ModelPlugin, cluster.TASKS_PER_WORKER
-    cluster.ModelPlugin, cluster.TASKS_PER_WORKER = Echo, 50 * tasks  # type: ignore[misc]
+    segment, tasks = cluster._segment, cluster.TASKS_PER_WORKER
+    cluster._segment, cluster.TASKS_PER_WORKER = echo_result, 50 * tasks
     try:
         yield
     finally:
-        cluster.ModelPlugin, cluster.TASKS_PER_WORKER = plugin, tasks  # type: ignore[misc]
+        cluster._segment, cluster.TASKS_PER_WORKER = segment, tasks
 
 
 def photos(folder: Path, count: int) -> list[Path]:
@@ -207,12 +202,13 @@ def timed(
     """Run once; the clock starts with the first result, when the model has travelled."""
     events = segment_files(images, out, model, BatchOptions(scheduler=address))
     first = next(events)
+    if isinstance(first, ImageFailed):
+        raise SystemExit(f"expected a result, got none: {first.reason}")
     used = scheduler.cpu_times()
     start, processor = time.perf_counter(), time.process_time()
     done = [event for event in events if isinstance(event, ImageDone)]
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
     after = scheduler.cpu_times()
-    assert isinstance(first, ImageDone)
     if len(done) != len(images) - 1:
         raise SystemExit(f"expected {len(images)} results, got {len(done) + 1}")
     workers = {event.worker.address for event in done if event.worker is not None}
