@@ -40,7 +40,8 @@ class Heartbeat:
 
     def _tick(self):
         now, waited = time.monotonic(), waiting_times()
-        unfed = max(waited[t] - self._waited.get(t, 0.0) for t in waited)
+        # one may wait for the lock of another that waits for a processor: their waits add up
+        unfed = sum(waited[t] - self._waited.get(t, 0.0) for t in waited)
         self.worst = max(self.worst, now - self._last - unfed)
         self._last, self._waited = now, waited
 
