@@ -61,7 +61,7 @@ def test_refine_equals_a_crf_with_the_new_settings(session, image):
 
 def test_only_the_kernel_whose_width_changed_is_built_again(session):
     run(session, session.segment())
-    spatial, bilateral = session.cache._prepared.kernels[0]
+    spatial, bilateral = session.cache._prepared.kernels
     session.change_settings(theta_gamma=7.0)
     run(session, session.refine())
     assert session.cache._prepared.kernels[1] is bilateral
@@ -69,7 +69,7 @@ def test_only_the_kernel_whose_width_changed_is_built_again(session):
     spatial = session.cache._prepared.kernels[0]
     session.change_settings(w_bilateral=2.0)
     run(session, session.refine())
-    assert session.cache._prepared.kernels[0] == (spatial, bilateral)
+    assert session.cache._prepared.kernels == (spatial, bilateral)
 
 
 def test_of_two_requests_only_the_later_is_taken(session):
