@@ -182,13 +182,13 @@ def test_the_live_fit_follows_the_strokes(learning, scribbles):
     assert session.fresh
     assert (result.labels[:, :16] == 0).mean() > 0.95
     assert (result.labels[:, -16:] == 2).mean() > 0.95
-    lattices = session.cache._prepared.kernels[0]
+    lattices = session.cache._prepared.kernels
     strokes[1:3, 10:20] = 1
     job = learning.live(strokes)
     assert not session.fresh
     take(learning, job)
     assert session.fresh
-    assert session.cache._prepared.kernels[0] == lattices
+    assert session.cache._prepared.kernels == lattices
     learning.end_live()
     assert not session.fresh
 
