@@ -27,10 +27,12 @@ class Heartbeat:
     A gap comes from work of the GUI thread, from another thread that keeps the interpreter lock, or
     from other programs: then some thread of ours is ready to run and has no processor, which Linux
     counts. What our Python threads waited in that way is no fault of theirs and is taken off.
+    ``own`` is the longest work of the GUI thread alone between two ticks, on any machine.
     """
 
     def __enter__(self):
-        self.worst = 0.0
+        self.worst = self.own = 0.0
+        self._used = time.thread_time()
         self._last, self._waited = time.monotonic(), waiting_times()
         self._timer = QTimer()
         self._timer.setInterval(10)
@@ -44,6 +46,14 @@ class Heartbeat:
         unfed = sum(waited[t] - self._waited.get(t, 0.0) for t in waited)
         self.worst = max(self.worst, now - self._last - unfed)
         self._last, self._waited = now, waited
+        used = time.thread_time()
+        self.own, self._used = max(self.own, used - self._used), used
+
+    def check(self):
+        """Bound both; native threads, which wait uncounted, stretch gaps on a crowded machine."""
+        crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        assert self.own < LIMIT_S
+        assert self.worst < LIMIT_S * crowding
 
     def __exit__(self, *_):
         self._timer.stop()
@@ -64,7 +74,7 @@ def waiting_times():
 def test_the_heartbeat_notices_work_in_the_window_and_a_kept_lock(qtbot, settle):
     with Heartbeat() as calm:
         settle(0.2)
-    assert calm.worst < LIMIT_S
+    calm.check()
     with Heartbeat() as beat:
         QTimer.singleShot(20, lambda: time.sleep(1.5 * LIMIT_S))
         settle(0.6)
@@ -98,7 +108,7 @@ def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
             settle(0.02)
         app.idle()
         app.after(lambda: app.dock.crf_panel.iterations.setValue(4))
-    assert beat.worst < LIMIT_S
+    beat.check()
 
 
 def test_loading_and_training_leave_the_window_fluid(app, wait_until, monkeypatch, tmp_path):
@@ -127,7 +137,7 @@ def test_loading_and_training_leave_the_window_fluid(app, wait_until, monkeypatc
         dock.train()
         wait_until(lambda: dock.learning.on_trial, timeout=240)
         app.idle()
-    assert beat.worst < LIMIT_S
+    beat.check()
 
 
 def callbacks(viewer):
