@@ -143,7 +143,7 @@ def pydensecrf_labels(
     crf = dcrf.DenseCRF2D(width, height, 2)
     crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(probabilities)))
     crf.addPairwiseGaussian(sxy=3, compat=3)
-    crf.addPairwiseBilateral(sxy=60, srgb=10, rgbim=np.ascontiguousarray(image), compat=5)
+    crf.addPairwiseBilateral(sxy=60, srgb=10, rgbim=np.array(image), compat=5)
     labels = np.argmax(crf.inference(5), axis=0).astype(np.uint8)
     return labels.reshape(height, width)
 
