@@ -1,11 +1,22 @@
 """Kernels are compiled once per machine, and only a warm-up that ended counts."""
 
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from napari_deepcrf.crf import warm_up as kernels
-from napari_deepcrf.session.warm_up import LABELS, kernels_are_cached, run_kernels
+from napari_deepcrf.session import warm_up
+from napari_deepcrf.session.events import Progress
+from napari_deepcrf.session.warm_up import (
+    LABELS,
+    compile_unusual,
+    kernels_are_cached,
+    run_kernels,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_warm_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
-    monkeypatch.setattr(kernels, "warm_up", compiled.append)
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: compiled.append(labels))
     assert not kernels_are_cached()
     run_kernels()
     assert compiled == list(LABELS)
@@ -24,14 +35,14 @@ def test_a_warm_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_cache_folders_are_warmed_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "warm_up", lambda labels: None)
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: None)
     run_kernels()
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
     assert not kernels_are_cached()
 
 
 def test_a_warm_up_that_broke_off_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(labels: int) -> None:
+    def killed(labels: int, channels: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kernels, "warm_up", killed)
@@ -44,7 +55,58 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache.write_text("a file where the folder should be")
-    monkeypatch.setattr(kernels, "warm_up", lambda labels: None)
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: None)
     run_kernels()
     assert not kernels_are_cached()
     assert str(cache) in capsys.readouterr().err
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What other processes were asked for; each of them ends soon, having done nothing."""
+    asked: list[list[str]] = []
+    start = warm_up.subprocess.Popen
+
+    def popen(command: Sequence[str], **options: Any) -> Any:
+        asked.append(list(command[1:]))
+        return start([sys.executable, "-c", "import time; time.sleep(0.3)"], **options)
+
+    monkeypatch.setattr(warm_up.subprocess, "Popen", popen)
+    monkeypatch.setattr(warm_up, "_asked_for", set())
+    return asked
+
+
+def in_a_worker(labels: int, channels: int, device: str = "cpu") -> list[Any]:
+    events: list[Any] = []
+    worker = threading.Thread(
+        target=lambda: events.extend(compile_unusual(labels, channels, device))
+    )
+    worker.start()
+    worker.join()
+    return events
+
+
+def test_unusual_kernels_are_compiled_apart_and_once(commands: list[list[str]]) -> None:
+    events = in_a_worker(30, 5)
+    assert "30 classes, 5 channels" in events[0].text
+    assert all(isinstance(event, Progress) for event in events)
+    assert in_a_worker(32, 5) == []
+    assert commands == [["-m", "napari_deepcrf.session.warm_up", "32", "5"]]
+
+
+def test_usual_kernels_are_there(commands: list[list[str]]) -> None:
+    for labels in (2, 4, 7, 12, 21, 24):
+        assert in_a_worker(labels, 3) == []
+    assert in_a_worker(30, 5, "cuda") == []
+    assert list(compile_unusual(30, 5, "cpu")) == []  # the main thread
+    assert not commands
+
+
+def test_kernels_of_an_earlier_session_are_there(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: None)
+    run_kernels((32,), 5)
+    assert in_a_worker(26, 5) == []
+    assert in_a_worker(26, 4)
+    assert commands == [["-m", "napari_deepcrf.session.warm_up", "32", "4"]]

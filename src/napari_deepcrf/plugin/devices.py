@@ -6,9 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +33,14 @@ def warm_up() -> Iterator[Event]:
     _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
     _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
     _load_triton_apart()
-    from napari_deepcrf.session.warm_up import kernels_are_cached, run_kernels
+    from napari_deepcrf.session import warm_up as kernels
 
-    if not kernels_are_cached():
-        yield from _compile_in_another_process()
+    if not kernels.kernels_are_cached():
+        yield from kernels.compile_in_another_process(
+            "Compiling the CPU kernels (first start only)"
+        )
     yield Progress("Loading the kernels")
-    run_kernels()
+    kernels.run_kernels()
     yield Progress("Loading the models")
     from napari_deepcrf.device import describe_devices, resolve_device
     from napari_deepcrf.lattice.kernels import triton_problem
@@ -51,18 +51,6 @@ def warm_up() -> Iterator[Event]:
     devices.insert(0, ("auto", f"auto ({dict(devices)[str(best)].partition(',')[0]})"))
     note = triton_problem() if best.type == "cuda" else NO_GPU
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
-
-
-def _compile_in_another_process() -> Iterator[Event]:
-    """Fill Numba's cache; a failure leaves the work to this process."""
-    command = [sys.executable, "-m", "napari_deepcrf.session.warm_up"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        try:
-            while child.poll() is None:
-                yield Progress("Compiling the CPU kernels (first start only)")
-                time.sleep(0.1)
-        finally:
-            child.kill()
 
 
 def _load_triton_apart() -> None:
