@@ -27,8 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("gui")
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 60) -> None:
-    """Let the event loop work until the condition holds."""
+def wait_until(condition: Callable[[], Any], timeout: float = 300) -> None:
+    """Let the event loop work until the condition holds.
+
+    The limit only ends what hangs: a machine may be crowded, its kernels not compiled yet.
+    """
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "nothing happened in time"

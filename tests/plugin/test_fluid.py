@@ -135,7 +135,7 @@ def test_loading_and_training_leave_the_window_fluid(app, wait_until, monkeypatc
         dock.session.choose_model("tiny", old)
         app.idle()
         dock.train()
-        wait_until(lambda: dock.learning.on_trial, timeout=240)
+        wait_until(lambda: dock.learning.on_trial)
         app.idle()
     beat.check()
 

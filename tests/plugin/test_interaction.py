@@ -22,7 +22,7 @@ class Gate:
         def gated(*args):
             self.entered.set()
             yield Progress("At the gate")
-            assert self.open.wait(30)
+            assert self.open.wait(300)
             yield from original(*args)
 
         monkeypatch.setattr(jobs, "segment_image", gated)
