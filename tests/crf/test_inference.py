@@ -225,7 +225,7 @@ def test_convergent_refuses_unsymmetric_normalisation():
 
 
 def test_strong_weights_make_the_difference(photo, smooth_scores):
-    """The photo of the docs: plain updates without self term raise the divergence on the way."""
+    """Labels that repel: plain updates without self term raise the divergence on the way."""
     scores, image = tensors(photo, smooth_scores)
     values = {}
     for inference in ("parallel", "convergent"):

@@ -1,4 +1,4 @@
-"""Gaussian filters bound to the widths of one image: linear operators with a diagonal."""
+"""Gaussian filters bound to points and widths: linear operators with a diagonal."""
 
 from __future__ import annotations
 

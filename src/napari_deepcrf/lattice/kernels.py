@@ -21,7 +21,9 @@ BACKENDS = {
 
 
 class Kernels(Protocol):
-    """What a backend module provides. Kernels know nothing of gradients.
+    """What a backend module provides. These know nothing of gradients.
+
+    A module may offer ``mean_field`` too, all updates at once, differentiable (``crf.fused``).
 
     N points, d feature dimensions, M lattice vertices, C channels; C may be any number from 1.
     """

@@ -1,8 +1,9 @@
 """Compiled passes of the fused mean field's backward sweep [paper, eq. 7, 8].
 
-Marginals are not kept: each update's are computed again from its messages, whose values at the
-lattice's vertices are small. One pass over the pixels takes the gradient that arrives at an
-update's marginals back through the softmax and on to the messages.
+Where there are lattices alone, marginals are not kept: each update's are computed again from its
+messages, whose values at the lattice's vertices are small. With a dense term they are kept. One
+pass over the pixels takes the gradient that arrives at an update's marginals back through the
+softmax and on to the messages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lattices of all kernels of an image as one, so that one launch serves every kernel.
+"""The lattices of all kernels as one, so that one launch serves every kernel.
 
 Lattices over the same N points become one with K = Σ_m (d_m + 1) corners a point. Their vertices
 follow one another; blur step s runs along the s-th axis of every lattice at once, and lattices of
@@ -41,7 +41,7 @@ class JoinedLattices:
 
 
 def join(lattices: Sequence[TritonLattice]) -> JoinedLattices:
-    """Join the lattices of one image."""
+    """Join the lattices of one image or of one batch."""
     num_points = lattices[0].num_points
     vertices, positions, rows, piece_rows, pieces, split = [], [], [], [], [], []
     corners = num_vertices = num_entries = num_pieces = 0

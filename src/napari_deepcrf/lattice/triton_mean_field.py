@@ -40,9 +40,10 @@ def mean_field(
     self_weight: Tensor | None = None,
     keep_all: bool = True,
 ) -> Tensor:
-    """Run the updates of an image, or of a batch whose images have lattices of their own.
+    """Run the updates of an image, or of a batch whose images share the lattices.
 
-    Without gradients on a CUDA device, all launches run from one CUDA graph (``cuda_graph``).
+    Without gradients on a CUDA device, sizes that come again run from one CUDA graph
+    (``triton_graph``).
 
     Parameters
     ----------
