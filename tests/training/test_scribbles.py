@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.data.samples import VOID
 from napari_deepcrf.models import VGG16, DeepCRF
 from napari_deepcrf.models.fine_head import FineHead, FineUnaryNetwork
-from napari_deepcrf.training import fit
+from napari_deepcrf.training import TrainingRun, evaluate, fit
 from napari_deepcrf.training.config import named_config
-from napari_deepcrf.training.events import Finished, StepDone
+from napari_deepcrf.training.events import CheckpointSaved, Finished, StepDone, Validated
+from napari_deepcrf.training.records import read_events
 from napari_deepcrf.training.scribble_config import ScribbleConfig
 from napari_deepcrf.training.scribble_fit import (
     MARGIN,
@@ -26,8 +28,10 @@ from napari_deepcrf.training.scribble_fit import (
     class_balanced,
     design,
     fit_to_strokes,
+    fit_weights,
+    random_points,
 )
-from napari_deepcrf.training.scribble_stages import adapted_crf
+from napari_deepcrf.training.scribble_stages import ScribbleTrainer, adapted_crf
 
 SHORT = replace(
     named_config("scribbles"),
@@ -118,6 +122,93 @@ def test_both_stages_find_what_no_stroke_touches() -> None:
     assert model.crf.crf_parameters() != adapted_crf(
         ScribbleConfig().crf, ArrayDataset([(image, scribbles)])
     )
+
+
+def test_a_run_validates_keeps_its_stages_and_draws_curves(tmp_path: Path) -> None:
+    train, validation = (ArrayDataset([blobs(seed)[:2]]) for seed in (0, 1))
+    run = TrainingRun(SHORT, train, validation=validation, init=start(), folder=tmp_path)
+    events = list(run.events())
+    measured = [event for event in events if isinstance(event, Validated)]
+    assert [(e.stage, e.step) for e in measured] == [
+        ("unary", 2),
+        ("unary", 3),
+        ("joint", 0),
+        ("joint", 2),
+    ]
+    finished = [event for event in events if isinstance(event, Finished)]
+    for end in finished:
+        of_stage = [event for event in measured if event.stage == end.stage]
+        assert end.best_mean_iou == max(event.mean_iou for event in of_stage)
+        assert end.best_step == [event.step for event in of_stage if event.best][-1]
+    assert evaluate(run.model, validation).joint.mean == pytest.approx(finished[1].best_mean_iou)
+    assert [e.path.name for e in events if isinstance(e, CheckpointSaved)] == [
+        "unary-best.safetensors",
+        "joint-best.safetensors",
+    ]
+    last = DeepCRF.load(tmp_path / "joint-best.safetensors").state_dict()
+    assert all(torch.equal(value, last[name]) for name, value in run.model.state_dict().items())
+    for name in ("curves.svg", "iou-train.md", "iou-validation.csv", "gallery-worst.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_worse_weights_never_replace_better_ones() -> None:
+    dataset = ArrayDataset([blobs()[:2]])
+    config = replace(ScribbleConfig(), rounds=0, iterations=2, validate_every=1)
+    model = start()
+    trainer = ScribbleTrainer(model, dataset, config, validation=dataset)
+    before = {}
+    for event in trainer.events():
+        if isinstance(event, Validated) and event.stage == "joint":
+            assert event.best == (event.step == 0)
+            if event.best:
+                before = {name: value.clone() for name, value in model.state_dict().items()}
+            with torch.no_grad():  # every later score is that of the other class
+                model.network.fine.bias += torch.tensor([-1e4, 1e4])
+        end = event
+    assert isinstance(end, Finished)
+    assert end.best_step == 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_that_is_cut_off_starts_again_to_the_same_losses(tmp_path: Path) -> None:
+    dataset, path = ArrayDataset([blobs()[:2]]), tmp_path / "model.safetensors"
+    first = TrainingRun(SHORT, dataset, init=start(), folder=tmp_path)
+    for _ in first.events():
+        pass
+    whole, losses = path.read_bytes(), losses_of(tmp_path)
+    assert len(losses) == 5
+    events = TrainingRun(SHORT, dataset, init=start(), folder=tmp_path).events()
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 2:
+            break
+    events.close()
+    assert path.read_bytes() == whole  # what was not through stage 1 does not replace it
+    for _ in TrainingRun(SHORT, dataset, init=start(), folder=tmp_path).events():
+        pass
+    assert losses_of(tmp_path) == losses
+    again = DeepCRF.load(path).state_dict()
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+def losses_of(folder: Path) -> list[tuple[str, int, float]]:
+    lines = read_events(folder / "events.jsonl")
+    return [(x["stage"], x["step"], x["loss"]) for x in lines if x["event"] == "StepDone"]
+
+
+def test_a_fit_makes_everything_on_the_strokes_own_device() -> None:
+    maps = [torch.randn(1, 4, 30, 40, generator=torch.Generator().manual_seed(0))]
+    labels = torch.full((30, 40), VOID, dtype=torch.uint8)
+    labels[4, 2:15], labels[9, 25:38] = 0, 1
+    head = FineHead([4], 2)
+    with torch.device("meta"):  # another device than the data's: mixing the two raises
+        strokes = [Strokes.of(labels)]
+        centre_on_strokes(head, [maps], strokes)
+        fit_to_strokes(head, [maps], strokes)
+        points = random_points((30, 40), 50)
+        rows, targets = design(head, maps, points), points.sample(torch.rand_like(maps[0]))[:, :2]
+        fit_weights(head, rows, targets, torch.full((50,), 1 / 50, device="cpu"))
+    assert torch.isfinite(head(maps, (30, 40))).all()
 
 
 def test_training_is_the_same_every_time_and_leaves_its_start_alone() -> None:

@@ -96,6 +96,7 @@ class TrainingRun:
             "processes": world_size(),
             "seed": seed,
         }
+        self._worth_keeping = True
         torch.manual_seed(seed)
         self.model = start_model(self.config, tuple(train.class_names), init).to(place)
 
@@ -104,6 +105,7 @@ class TrainingRun:
 
         With a folder, ``model.safetensors`` is written whichever way it ends, and every event is
         recorded; a run that ends by itself also leaves its report there (see `write_report`).
+        Scribbles start afresh: an earlier run's model stays until their stage 1 is over.
         """
         record = None
         if self.folder is not None and rank() == 0:
@@ -116,7 +118,9 @@ class TrainingRun:
                     yield event
         finally:
             if record is not None:
-                self.model.eval().save(record.path.with_name("model.safetensors"))
+                path = record.path.with_name("model.safetensors")
+                if self._worth_keeping or not path.exists():
+                    self.model.eval().save(path)
         if record is not None:
             for path in write_report(record.path.parent, self.model, self._data.reported()):
                 yield ReportWritten(path)
@@ -138,12 +142,22 @@ class TrainingRun:
 
     def _scribbles(self) -> Iterator[StageEvent]:
         """Both stages, at the images' own size, the fine top layer's way."""
-        config = self.config.scribbles
+        config, joint = self.config.scribbles, self.config.joint
         assert config is not None  # start_model sees to it
+        trainer = ScribbleTrainer(
+            self.model,
+            self._scribbled,
+            config,
+            validation=None if joint is None else self._data.validation(joint),
+            folder=self.folder,
+            seed=self.seed,
+        )
+        self._worth_keeping = False
         try:
-            yield from ScribbleTrainer(self.model, self._scribbled, config, seed=self.seed).events()
+            yield from trainer.events()
         finally:
-            self.model.eval()
+            trainer.restore_best()
+            self._worth_keeping = trainer.stages_done > 0
 
     def _unary(self) -> Iterator[StageEvent]:
         stage = self.config.unary

@@ -26,6 +26,8 @@ class ScribbleConfig:
     top_learning_rate: float = 1e-3
     crf_learning_rate: float = 0.01
     """Rate of the logarithms of the CRF's weights and widths."""
+    validate_every: int = 3
+    """Steps of stage 2 between two validations; stage 1 validates after every fit."""
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.iterations < 0:
@@ -33,6 +35,6 @@ class ScribbleConfig:
                 "rounds and iterations: expected at least 0, got "
                 f"{self.rounds} and {self.iterations}"
             )
-        for name in ("taught_pixels", "top_learning_rate", "crf_learning_rate"):
+        for name in ("taught_pixels", "top_learning_rate", "crf_learning_rate", "validate_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")

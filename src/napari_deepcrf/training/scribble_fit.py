@@ -57,14 +57,17 @@ class Strokes:
 
     @classmethod
     def of(cls, labels: Tensor, seed: int = 0) -> Strokes:
-        """At most `PIXELS_PER_CLASS` pixels of every class of (H, W) labels with `VOID`."""
+        """At most `PIXELS_PER_CLASS` pixels of every class of (H, W) labels with `VOID`.
+
+        They are on the labels' device, and the same on each.
+        """
         generator = torch.Generator().manual_seed(seed)
         flat = labels.flatten().long()
         chosen = []
         for value in flat.unique().tolist():  # type: ignore[no-untyped-call]
             if value != VOID:
                 places = torch.nonzero(flat == value)[:, 0]
-                order = torch.randperm(len(places), generator=generator)
+                order = torch.randperm(len(places), generator=generator, device="cpu")
                 chosen.append(places[order[:PIXELS_PER_CLASS]])
         index = torch.cat(chosen)
         height, width = labels.shape
@@ -74,7 +77,7 @@ class Strokes:
 def random_points(size: tuple[int, int], count: int, seed: int = 0) -> Points:
     """Pixels from anywhere in an image."""
     generator = torch.Generator().manual_seed(seed)
-    index = torch.randint(0, size[0] * size[1], (count,), generator=generator)
+    index = torch.randint(0, size[0] * size[1], (count,), generator=generator, device="cpu")
     return Points(size, index // size[1], index % size[1])
 
 
@@ -130,8 +133,8 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
     with torch.inference_mode(False), torch.enable_grad():
         relevance = _relevance(rows, wanted, weights)
         rows, wanted, weights = rows * relevance, wanted.clone(), weights.clone()
-        weight = torch.zeros(len(present), rows.shape[1], requires_grad=True)
-        bias = torch.zeros(len(present), requires_grad=True)
+        weight = rows.new_zeros(len(present), rows.shape[1], requires_grad=True)
+        bias = rows.new_zeros(len(present), requires_grad=True)
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:

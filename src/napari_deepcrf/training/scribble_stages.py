@@ -11,18 +11,29 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
-from napari_deepcrf.data.samples import SegmentationDataset
+from napari_deepcrf.data.samples import Sample, SegmentationDataset
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
 from napari_deepcrf.training.batches import image_tensor
-from napari_deepcrf.training.events import Finished, Stage, StageEvent, StageStarted, StepDone
+from napari_deepcrf.training.distributed import rank
+from napari_deepcrf.training.events import (
+    CheckpointSaved,
+    Finished,
+    Stage,
+    StageEvent,
+    StageStarted,
+    StepDone,
+    Validated,
+)
 from napari_deepcrf.training.loop import TrainingDivergedError
+from napari_deepcrf.training.metrics import measure_iou
 from napari_deepcrf.training.scribble_config import ScribbleConfig
 from napari_deepcrf.training.scribble_fit import (
     Strokes,
@@ -54,15 +65,37 @@ class _Image:
         return self.strokes.points.size
 
 
+@dataclass(frozen=True, eq=False)
+class _Best:
+    step: int
+    mean_iou: float
+    weights: dict[str, Tensor]
+
+
 class ScribbleTrainer:
     """Trains the fine top layer and the CRF of ``model`` in place; iterate over `events`.
 
     The order of the images is the dataset's, and nothing depends on chance but which pixels are
-    looked at, which ``seed`` decides.
+    looked at, which ``seed`` decides. A stage ends with its weights of the best validation, or
+    with the latest where nothing validates or none was better; `restore_best` does the same for
+    one that was cancelled. There is no state to continue from: a run takes half a minute, and its
+    strokes may have changed since.
+
+    Parameters
+    ----------
+    folder
+        Where ``STAGE-best.safetensors`` is written at the end of each stage; ``None``: nowhere.
     """
 
     def __init__(
-        self, model: DeepCRF, train: SegmentationDataset, config: ScribbleConfig, *, seed: int = 0
+        self,
+        model: DeepCRF,
+        train: SegmentationDataset,
+        config: ScribbleConfig,
+        *,
+        validation: SegmentationDataset | None = None,
+        folder: Path | None = None,
+        seed: int = 0,
     ) -> None:
         if not isinstance(model.network, FineUnaryNetwork):
             raise TypeError(
@@ -70,12 +103,20 @@ class ScribbleTrainer:
             )
         self.model, self.network = model, model.network
         self.train, self.config, self.seed = train, config, seed
+        self.validation, self.folder = validation, folder
+        self.stages_done = 0
         self._images: list[_Image] = []
+        self._best: _Best | None = None
 
     def events(self) -> Generator[StageEvent]:
         """Train to the end, yielding what happens."""
         yield from self._unary()
         yield from self._joint()
+
+    def restore_best(self) -> None:
+        """Put the best weights of the present stage back, if anything validated."""
+        if self._best is not None:
+            self.model.load_state_dict(self._best.weights)
 
     def _unary(self) -> Iterator[StageEvent]:
         """Stage 1: one step for each image's maps, then one for each fit."""
@@ -97,16 +138,19 @@ class ScribbleTrainer:
         centre_on_strokes(head, maps, strokes)
         loss = fit_to_strokes(head, maps, strokes)
         yield _step("unary", count + 1, total, loss, started, *self._names)
+        yield from self._validate("unary", count + 1)
         for number in range(count + 2, total + 1):
             started = time.perf_counter()
             loss = self._fit_to_crf()
             yield _step("unary", number, total, loss, started, *self._names)
-        yield Finished("unary", total, total, None)
+            yield from self._validate("unary", number)
+        yield from self._end("unary", total)
 
     def _joint(self) -> Iterator[StageEvent]:
         """Stage 2: one image a step, in turn."""
         config = self.config
         yield StageStarted("joint", 0, config.iterations)
+        yield from self._validate("joint", 0)
         top, crf = list(self.network.fine.parameters()), list(self.model.crf.parameters())
         optimizers = [
             torch.optim.SGD(top, lr=config.top_learning_rate, momentum=0.9),
@@ -130,7 +174,43 @@ class ScribbleTrainer:
             for optimizer in optimizers:
                 optimizer.step()
             yield _step("joint", step + 1, config.iterations, value, started, image.name)
-        yield Finished("joint", config.iterations, config.iterations, None)
+            if (step + 1) % config.validate_every == 0 or step + 1 == config.iterations:
+                yield from self._validate("joint", step + 1)
+        yield from self._end("joint", config.iterations)
+
+    def _validate(self, stage: Stage, step: int) -> Iterator[Validated]:
+        """IoU of the network alone in stage 1, of the joint model in stage 2.
+
+        Of equally good weights the later count as the best: a few strokes are soon all right.
+        """
+        if self.validation is None:
+            return
+        module = self.model.network if stage == "unary" else self.model
+        device = self.network.mean.device
+
+        @torch.no_grad()
+        def predict(sample: Sample) -> Tensor:
+            labels: Tensor = module(image_tensor(sample).to(device)).argmax(1)[0]
+            return labels
+
+        self.model.eval()
+        iou = measure_iou(self.validation, predict)
+        improved = self._best is None or iou.mean >= self._best.mean_iou
+        if improved:
+            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._best = _Best(step, iou.mean, weights)
+        yield Validated(stage, step, iou.mean, iou.present(), improved)
+
+    def _end(self, stage: Stage, step: int) -> Iterator[StageEvent]:
+        """Go on with the stage's best weights, and keep them."""
+        self.restore_best()
+        best, self._best = self._best, None
+        self.stages_done += 1
+        if self.folder is not None and rank() == 0:
+            path = self.folder / f"{stage}-best.safetensors"
+            self.model.save(path)
+            yield CheckpointSaved(stage, step, path)
+        yield Finished(stage, step, *((step, None) if best is None else (best.step, best.mean_iou)))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -141,7 +221,7 @@ class ScribbleTrainer:
         self.network.eval()
         sample = self.train[index]
         pixels = image_tensor(sample).to(next(self.network.parameters()).device)
-        strokes = Strokes.of(torch.tensor(sample.labels), seed=self.seed)
+        strokes = Strokes.of(torch.tensor(sample.labels).to(pixels.device), seed=self.seed)
         return _Image(sample.name, pixels, self.network.maps(pixels), strokes)
 
     def _fit_to_crf(self) -> float:
