@@ -80,11 +80,36 @@ def test_gradients_of_all_parameters_equal_the_plain_loop(variant, monkeypatch):
 
 def test_what_the_fused_path_lacks_comes_from_the_plain_loop():
     """A grid of three axes."""
-    (scores, image), crf = inputs(12, 9), DenseCRF(PARAMETERS, quality="accurate", image_dims=3)
-    volume = image.view(1, 3, 3, 4, 9)
-    marginals = crf(scores.view(1, 3, 3, 4, 9).requires_grad_(), volume)
-    marginals.square().sum().backward()
-    assert all(bool(p.grad.isfinite().all()) for p in crf.parameters())
+    scores, volume = (tensor.view(1, 3, 3, 4, 9) for tensor in inputs(12, 9))
+    results = []
+    for backend, dtype in (("numba", torch.float32), ("torch", torch.float64)):
+        crf = DenseCRF(PARAMETERS, quality="accurate", image_dims=3, backend=backend).to(dtype)
+        assert seam.fused_mean_field(crf.problem(scores, volume), 1, keep_all=False) is None
+        leaf = scores.to(dtype).requires_grad_()
+        marginals = crf(leaf, volume)
+        gradients = torch.autograd.grad(marginals.square().sum(), [leaf, *crf.parameters()])
+        results.append([marginals.detach(), *gradients])
+    for found, expected in zip(*results, strict=True):
+        assert (found.double() - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_more_rows_than_16_bits_number():
+    """Nearly every pixel on its own: the rows of a chunk are numbered in 32 bits."""
+    generator = torch.Generator().manual_seed(0)
+    image = 255 * torch.rand(1, 3, 131, 150, generator=generator)
+    scores = torch.randn(1, 3, 131, 150, generator=generator).requires_grad_()
+    crf = DenseCRF(CRFParameters(theta_alpha=2, theta_beta=40), backend="numba")
+    prepared = crf.prepare(image)
+    assert prepared.kernels[1].lattice.row.dtype.itemsize == 4
+    problem = crf.problem(scores, image, prepared=prepared)
+    results = []
+    for trace in (seam.fused_mean_field(problem, 2, keep_all=True), mean_field(problem, 2)):
+        gradients = torch.autograd.grad(
+            trace[-1].square().sum(), [scores, *crf.parameters()], retain_graph=True
+        )
+        results.append([trace.detach(), *gradients])
+    for found, expected in zip(*results, strict=True):
+        assert (found - expected).norm() <= 1e-4 * expected.norm()
 
 
 def test_the_last_marginals_are_those_of_the_trace():

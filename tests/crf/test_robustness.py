@@ -71,16 +71,21 @@ def test_marginals_are_distributions(problem, quality, normalization, self_term)
     problem=problems(max_labels=4, channels=st.just(3)),
     quality=st.sampled_from(["fast", "accurate"]),
     normalization=st.sampled_from(["symmetric", "before", "after", "none"]),
+    self_term=st.booleans(),
 )
-def test_marginals_of_the_default_kernels_are_distributions(problem, quality, normalization):
+def test_marginals_of_the_default_kernels_are_distributions(
+    problem, quality, normalization, self_term
+):
     """Few labels and one number of channels, as every other is compiled apart."""
     scores, image, params = problem
-    crf = DenseCRF(params, quality=quality, normalization=normalization)
-    with torch.no_grad():
-        trace = crf.trace(scores, image)
+    crf = DenseCRF(params, quality=quality, normalization=normalization, self_term=self_term)
+    leaf = scores.requires_grad_()
+    trace = crf.trace(leaf, image)
     assert torch.isfinite(trace).all()
     assert trace.min() >= 0
     torch.testing.assert_close(trace.sum(2), torch.ones_like(trace[:, :, 0]))
+    gradients = torch.autograd.grad(trace[-1].square().sum(), [leaf, *crf.parameters()])
+    assert all(torch.isfinite(g).all() for g in gradients)
 
 
 @bounded
@@ -145,6 +150,7 @@ def test_runs_are_identical(photo, smooth_scores, backend):
         {"compatibility": "full", "num_classes": 3},
         {"quality": "accurate"},
         {"self_term": False},
+        {"inference": "convergent", "self_term": False},
     ],
     ids=str,
 )
