@@ -49,8 +49,8 @@ def train(
     val.txt beside them split the pairs; without them there is no validation.
 
     The best model so far is OUT/model.safetensors, whether the run ends or is interrupted with
-    Ctrl+C. The same command again goes on where it stopped. --json prints an event a line. Under
-    torchrun all processes share every batch.
+    Ctrl+C. The same command again goes on where it stopped; a run on scribbles starts again. --json
+    prints an event a line. Under torchrun all processes share every batch.
     """
     from napari_deepcrf.training import TrainingRun, named_config
     from napari_deepcrf.training.distributed import leave_group, rank
