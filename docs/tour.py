@@ -21,7 +21,9 @@ from screenshots import process, wait
 
 WINDOW, WIDTH = (1060, 760), 760
 COLOURS = 96
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1_500_000
+STATUS_BAR = 26
+"""Pixels at the bottom of the window that are left out: they tell of a mouse that nobody moves."""
 STROKES = (
     # class, from (row, column), to
     ("cat", (95, 235), (230, 275)),
@@ -44,6 +46,7 @@ class Film:
         """Add the window as it is now."""
         process(0.05)
         shot = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False))
+        shot = shot.crop((0, 0, shot.width, shot.height - STATUS_BAR))
         height = round(shot.height * WIDTH / shot.width)
         frame = Image.new("RGB", (WIDTH, height + 26), "#1c1f24")
         frame.paste(shot.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS))
