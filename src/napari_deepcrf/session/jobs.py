@@ -22,7 +22,6 @@ from napari_deepcrf.session.events import (
 from napari_deepcrf.session.networks import interruptible_network
 from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
 from napari_deepcrf.session.results import Identity, ResultBuilder
-from napari_deepcrf.session.warm_up import compile_unusual
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -111,6 +110,8 @@ def measure(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
 
 
 def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
+    from napari_deepcrf.session.warm_up import compile_unusual
+
     settings = identity.settings
     yield from compile_unusual(len(cache.scores), cache.image.shape[2], cache.device)
     yield Progress("Building the lattices", done, total)
