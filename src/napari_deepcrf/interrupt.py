@@ -9,8 +9,13 @@ flag, in scripts and in other threads, a checkpoint does nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class Interrupted(Exception):  # noqa: N818 - a request that was met, not an error
@@ -25,13 +30,27 @@ _local = _Local()
 
 
 @contextmanager
-def interruptible(flag: threading.Event) -> Iterator[None]:
+def interruptible(flag: threading.Event | None) -> Iterator[None]:
     """Let ``flag`` end what this thread does inside the block."""
     before, _local.flag = _local.flag, flag
     try:
         yield
     finally:
         _local.flag = before
+
+
+def interruptible_elsewhere(
+    work: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """``work`` for other threads to run, ended there by what ends this thread's."""
+    flag = _local.flag
+
+    @wraps(work)
+    def carried(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with interruptible(flag):
+            return work(*args, **kwargs)
+
+    return carried
 
 
 def checkpoint() -> None:

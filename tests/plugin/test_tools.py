@@ -71,19 +71,6 @@ def test_objects_have_a_table(open_app, photo, wait_until):
     )
 
 
-def test_a_stack_is_segmented_as_a_whole(open_app, photo, wait_until):
-    stack = np.stack([photo[..., 0], photo[::-1, :, 1]])
-    app = open_app(stack, rgb=False, scale=(5, 1, 1))
-    app.dock.batch_panel.stack.click()
-    wait_until(lambda: "photo [all planes]" in app.viewer.layers)
-    app.idle()
-    layer = app.viewer.layers["photo [all planes]"]
-    assert layer.data.shape == stack.shape
-    np.testing.assert_allclose(layer.scale, (5, 1, 1))
-    app.viewer.dims.set_current_step(0, 1)
-    np.testing.assert_array_equal(app.segment().labels, layer.data[1])
-
-
 def test_a_folder_is_segmented(open_app, photo, tmp_path):
     for name in ("a", "b"):
         Image.fromarray(photo).save(tmp_path / f"{name}.png")

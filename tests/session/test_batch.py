@@ -1,10 +1,22 @@
+import threading
+
+import dask.array as da
 import numpy as np
 import pytest
 from PIL import Image
 
 from napari_deepcrf.inference import Predictor
-from napari_deepcrf.session import ImageSource
-from napari_deepcrf.session.batch import PlaneDone, segment_folder, segment_planes
+from napari_deepcrf.inference.volume import segment_volume
+from napari_deepcrf.interrupt import Interrupted, interruptible
+from napari_deepcrf.session import Progress
+from napari_deepcrf.session.batch import (
+    PlaneDone,
+    StackOpened,
+    segment_folder,
+    segment_stack,
+    segment_stack_as_volume,
+    with_settings,
+)
 
 
 @pytest.fixture
@@ -14,13 +26,53 @@ def pictures():
 
 
 def test_every_plane_gets_the_predictors_labels(session, model, pictures):
-    sources = [ImageSource(n, str(n), p.shape[:2], lambda p=p: p) for n, p in enumerate(pictures)]
-    events = segment_planes(sources, model, "cpu", session.settings)
-    done = [event for event in events if isinstance(event, PlaneDone)]
-    assert [event.number for event in done] == [0, 1, 2]
-    for event, picture in zip(done, pictures, strict=True):
-        expected = Predictor(model, device="cpu").segment(picture).labels
-        np.testing.assert_array_equal(event.labels, expected)
+    stack = np.stack([picture[:21] for picture in pictures])
+    events = list(segment_stack(lambda: stack, model, "cpu", session.settings, (1,)))
+    (opened,) = (event for event in events if isinstance(event, StackOpened))
+    done = [event.index for event in events if isinstance(event, PlaneDone)]
+    assert done[0] == (1,)
+    assert sorted(done) == [(0,), (1,), (2,)]
+    assert events[-1] == Progress("Segmented 3 of 3 planes", 3, 3)
+    predictor = Predictor(model, device="cpu")
+    for plane, labels in zip(stack, opened.labels, strict=True):
+        np.testing.assert_array_equal(labels, predictor.segment(plane).labels)
+
+
+def test_a_stack_ends_in_the_midst_of_a_plane_when_asked_to(session, model, pictures, monkeypatch):
+    stack = np.stack([picture[:21] for picture in pictures])
+    flag, labels = threading.Event(), Predictor.labels
+
+    def stopped_by_now(self, image):
+        found = labels(self, image)
+        flag.set()
+        return found
+
+    monkeypatch.setattr(Predictor, "labels", stopped_by_now)
+    steps = segment_stack(lambda: stack, model, "cpu", session.settings, (2,))
+    next(steps)
+    opened = next(steps)
+    opened.labels[:] = 77
+    with pytest.raises(Interrupted), interruptible(flag):
+        next(steps)
+    assert (opened.labels == 77).all()
+
+
+def test_a_bad_plane_is_named(session, model, pictures):
+    stack = np.stack([picture[:21] / 255 for picture in pictures])
+    stack[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"^plane 1: image: expected finite values"):
+        list(segment_stack(lambda: stack, model, "cpu", session.settings, (0,)))
+
+
+def test_one_crf_over_a_stack(session, model, pictures):
+    stack = da.from_array(np.stack([picture[None, :21] for picture in pictures]))
+    settings = session.settings.with_(theta_beta=(9.0,) * 5)  # learned on five channels
+    events = list(segment_stack_as_volume(lambda: stack, model, "cpu", settings, 1.5))
+    assert [event.done for event in events[1:-1]] == [0, 1, 2, 3, 4]
+    expected = segment_volume(
+        stack[:, 0], Predictor(with_settings(model, settings), device="cpu"), planes_width=1.5
+    )
+    np.testing.assert_array_equal(events[-1].labels, expected[:, None])
 
 
 def test_a_folder_is_written_as_palette_images(session, model, pictures, tmp_path):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.inference.lazy_image import open_array
 from napari_deepcrf.inference.predictor import Predictor
+from napari_deepcrf.interrupt import checkpoint, interruptible_elsewhere
 
 Labels = NDArray[np.uint8]
 Index = tuple[int, ...]
@@ -97,11 +98,16 @@ class StackLabels:
         self._focus = tuple(int(min(max(i, 0), n - 1)) for i, n in pairs)
 
     def plane(self, index: Index) -> Labels:
-        """(H, W) labels of a plane, computed now if they were not."""
+        """(H, W) labels of a plane, computed now if they were not; ValueError names a bad one."""
         with self._locks[index]:
             if not self._done[index]:
                 pixels = np.asarray(self._image[index].compute(scheduler="synchronous"))
-                self.labels[index] = self._label_plane(pixels)
+                try:
+                    labels = self._label_plane(pixels)
+                except ValueError as error:
+                    raise ValueError(f"plane {', '.join(map(str, index))}: {error}") from error
+                checkpoint()  # a plane that comes after the end is not written
+                self.labels[index] = labels
                 self._done[index] = True
         plane: Labels = self.labels[index]
         return plane
@@ -123,9 +129,10 @@ class StackLabels:
     def fill(self) -> Iterator[Index]:
         """Compute all planes that are missing, ``workers`` at once; yields each that is done.
 
-        The next ones are always those nearest to the focus at that moment.
+        The next ones are always those nearest to the focus at that moment. What is `interruptible`
+        ends in the midst of a plane.
         """
-        task = delayed(self.plane, pure=False)
+        task = delayed(interruptible_elsewhere(self.plane), pure=False)
         while batch := self._next(self.workers):
             # The plane in focus goes alone: nothing shares the processor with it.
             if batch[0] == self._focus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from napari_deepcrf.inference.predictor import Predictor, Progress, check_image
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
 
 
-@torch.inference_mode()
 def segment_volume(
     image: Any,
     predictor: Predictor,
@@ -55,6 +55,32 @@ def segment_volume(
         takes more memory than there may be used.
     """
     report = on_progress or (lambda done, total: None)
+    steps = volume_steps(
+        image,
+        predictor,
+        planes_width=planes_width,
+        crf=crf,
+        channel_axis=channel_axis,
+        memory=memory,
+    )
+    while True:
+        try:
+            report(*next(steps))
+        except StopIteration as end:
+            labels: NDArray[np.uint8] = end.value
+            return labels
+
+
+def volume_steps(
+    image: Any,
+    predictor: Predictor,
+    *,
+    planes_width: float,
+    crf: DenseCRF | None = None,
+    channel_axis: int | None = None,
+    memory: int | None = None,
+) -> Generator[tuple[int, int], None, NDArray[np.uint8]]:
+    """`segment_volume` step by step: yields its progress, returns its labels."""
     stack = open_array(image, channel_axis=channel_axis)
     if stack.ndim != 4:
         raise ValueError(f"image: expected one stack (D, H, W), got shape {stack.shape[:-1]}")
@@ -67,12 +93,13 @@ def segment_volume(
     scores = np.empty((classes, depth, height, width), np.float32)
     colours = np.empty((3, depth, height, width), np.float32)
     for z in range(depth):
-        report(z, depth + 1)
+        yield z, depth + 1
         plane = check_image(stack[z].compute(scheduler="synchronous"))
         scores[:, z] = predictor.unary(plane)
         colours[:, z] = plane.transpose(2, 0, 1)
-    report(depth, depth + 1)
+    yield depth, depth + 1
 
+    @torch.inference_mode()
     def work(device: torch.device) -> NDArray[np.uint8]:
         tensors = (torch.from_numpy(array)[None].to(device) for array in (scores, colours))
         marginals = volume_crf.to(device)(*tensors)[0]
@@ -80,7 +107,7 @@ def segment_volume(
         return labels
 
     labels = with_fallback(predictor.device, work)
-    report(depth + 1, depth + 1)
+    yield depth + 1, depth + 1
     return labels
 
 

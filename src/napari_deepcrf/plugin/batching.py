@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.geometry import Placement
-from napari_deepcrf.plugin.images import all_planes
-from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+from napari_deepcrf.plugin.filling import Filling
+from napari_deepcrf.plugin.images import open_stack
 from napari_deepcrf.session import Progress
-from napari_deepcrf.session.batch import PlaneDone, segment_folder, segment_planes
+from napari_deepcrf.session.batch import (
+    PlaneDone,
+    StackOpened,
+    segment_folder,
+    segment_stack,
+    segment_stack_as_volume,
+    volume_bytes,
+)
 
 if TYPE_CHECKING:
-    from napari.layers import Image
-
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.panels.batch_panel import BatchPanel
     from napari_deepcrf.session import Job
 
 
 class Batching(Coordinator):
-    """Runs batches in the background and puts a stack's labels into one layer."""
+    """Runs batches in the background; a stack's labels appear in one layer as they come."""
 
     def __init__(self, context: Context, panel: BatchPanel, parent: QObject) -> None:
         super().__init__(context, parent)
         self._panel = panel
-        self._stack: tuple[Image, np.ndarray, list[tuple[int, ...]]] | None = None
-        self._class_names: tuple[str, ...] = ()
+        self._filling: Filling | None = None
         panel.stack_clicked.connect(self.segment_stack)
+        panel.width_changed.connect(self._show_choice)
         panel.folder_wanted.connect(self._choose_folder)
         panel.out_wanted.connect(self._choose_out)
         panel.folder_clicked.connect(self._segment_chosen)
         panel.open_clicked.connect(self._open_out)
         for changed in (self.session.image_changed, self.session.model_changed):
             changed.connect(self._show_choice)
+        self.session.image_changed.connect(self._look)
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
         self._show_choice()
         context.runner.started.connect(lambda job: self._show(job, running=True))
         context.runner.ended.connect(lambda job: self._show(job, running=False))
 
     def segment_stack(self) -> None:
-        """Segment every plane of the chosen image into one labels layer."""
+        """Segment every plane of the chosen image into one labels layer, the visible one first."""
         self.start(self._stack_job)
 
     def segment_folder(self, folder: Path, out: Path | None = None) -> None:
@@ -55,40 +59,59 @@ class Batching(Coordinator):
         self.start(partial(self._folder_job, folder, out or folder / "labels"))
 
     def receive(self, event: Any) -> None:
-        """Collect the planes of a stack; the layer comes with the last one."""
+        """Show the planes of a stack as they are done."""
+        filling = self._filling
         if isinstance(event, Progress):
             self._panel.note.setText(event.text)
-        if not isinstance(event, PlaneDone) or self._stack is None:
-            return
-        image, labels, places = self._stack
-        labels[places[event.number]] = event.labels
-        if event.number == len(places) - 1:
-            layer = label_layer(
-                labels,
-                Placement.of(image),
-                name=f"{image.name} [all planes]",
-                role="batch",
-                opacity=0.6,
-            )
-            show_classes(layer, self._class_names)
-            self.add_layer(layer)
-            self._stack = None
+        elif isinstance(event, StackOpened) and filling is not None:
+            self.add_layer(filling.open(event))
+            self._look()
+        elif isinstance(event, PlaneDone) and filling is not None and self._sees(event.index):
+            filling.refresh()
 
     def _stack_job(self) -> Job:
-        image, model = self.context.choice.layer, self._model()
-        if image is None:
+        choice, model = self.context.choice, self._model()
+        image, plane = choice.layer, choice.plane
+        if image is None or plane is None:
             raise ValueError("batch: expected an image, got none")
-        planes = all_planes(image, self.context.choice.revisions)
-        labels = np.zeros((*planes[0].stack_shape, *planes[0].source.shape), np.uint8)
-        self._stack = image, labels, [plane.leading for plane in planes]
-        self._class_names = tuple(model.class_names)
-        sources = [plane.source for plane in planes]
         device, settings = self.session.device, self.session.settings
-        return self.session.job(
-            "batch",
-            f"Segmenting {len(sources)} planes",
-            lambda: segment_planes(sources, model, device, settings),
-        )
+        planes, width = open_stack(image), self._panel.planes_width.value()
+        if width and self._panel.planes_width.isEnabled():
+            steps = partial(segment_stack_as_volume, planes, model, device, settings, width)
+        else:
+            steps = partial(segment_stack, planes, model, device, settings, plane.leading)
+        job = self.session.job("batch", f"Segmenting all planes of {image.name}", steps)
+        self._close()
+        self._filling = Filling(job, image, tuple(model.class_names), self._stop)
+        return job
+
+    def _look(self, _event: object = None) -> None:
+        """Let the plane in view be the next one."""
+        choice, filling = self.context.choice, self._filling
+        if filling is not None and choice.layer is filling.image and choice.plane is not None:
+            filling.look_at(choice.plane.leading)
+
+    def _sees(self, index: tuple[int, ...]) -> bool:
+        """Whether the plane may be in view."""
+        choice, filling = self.context.choice, self._filling
+        if filling is None or choice.layer is not filling.image or choice.plane is None:
+            return True  # nobody tells which plane of that image is
+        return self.viewer.dims.ndisplay == 3 or index == choice.plane.leading
+
+    def _on_removed(self, event: Any) -> None:
+        if self._filling is not None and self._filling.uses(event.value):
+            self._stop()
+
+    def _stop(self, _event: object = None) -> None:
+        """What is filled, or what it is filled from, is not there any more."""
+        if self._filling is not None:
+            self.session.cancel(self._filling.job)
+            self.context.runner.cancel("batch")
+
+    def _close(self) -> None:
+        if self._filling is not None:
+            self._filling.close()
+            self._filling = None
 
     def _folder_job(self, folder: Path, out: Path) -> Job:
         model, device, settings = self._model(), self.session.device, self.session.settings
@@ -127,10 +150,19 @@ class Batching(Coordinator):
 
     def _show_choice(self, _event: object = None) -> None:
         plane, name = self.context.choice.plane, self.session.model_name
-        planes = 0 if plane is None else math.prod(plane.stack_shape)
-        image = "" if plane is None else plane.source.name
-        self._panel.show_choice(image, planes, Path(name).name or "that is loaded")
+        stack = () if plane is None else plane.stack_shape
+        self._panel.show_choice(
+            "" if plane is None else plane.source.name,
+            [n for n in stack if n > 1],
+            Path(name).name or "that is loaded",
+        )
+        model = self.session.model
+        if plane is not None and model is not None and self._panel.planes_width.value():
+            shape = (*plane.stack_shape, *plane.source.shape)
+            self._panel.show_memory(volume_bytes(shape, len(model.class_names)))
 
     def _show(self, job: Job, *, running: bool) -> None:
         if job.kind == "batch":
             self._panel.show_running(running)
+            if not running and self._filling is not None and self._filling.job is job:
+                self._close()

@@ -122,6 +122,43 @@ def all_planes(layer: Image, revisions: Revisions) -> list[Plane]:
     return [plane_of(layer, step, revisions) for step in np.ndindex(*stack)]
 
 
+def open_stack(layer: Image) -> Callable[[], Any]:
+    """Opens the layer's planes in a worker, as one lazy array (*S, H, W, C) of what networks see.
+
+    An axis of channels has length 1 in it.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    return partial(_open_stack, data, channel_axis(layer))
+
+
+def _open_stack(data: Any, channel: int | None) -> Any:
+    import dask.array as da
+
+    from napari_deepcrf.inference.lazy_image import open_array
+
+    if channel is None:
+        return open_array(data)
+    planes = (1,) * (data.ndim - 2)
+    chunks = (*planes[:channel], -1, *planes[channel + 1 :], -1, -1)
+    lazy = isinstance(data, da.Array)
+    array = data.rechunk(chunks) if lazy else da.from_array(data, chunks=chunks, name=False)
+
+    def as_network_sees(block: np.ndarray) -> np.ndarray:
+        channels = np.moveaxis(block, channel, 0)
+        rgb = as_rgb(stretched_channels(channels.reshape(len(channels), *block.shape[-2:])))
+        return rgb[(None,) * len(planes)]
+
+    blocks = [(1,) * n for n in array.shape[:-2]]
+    blocks[channel] = (1,)
+    return array.map_blocks(
+        as_network_sees,
+        new_axis=array.ndim,
+        chunks=(*blocks, *array.chunks[-2:], (3,)),
+        dtype=np.float32,
+        meta=np.empty((0,) * (array.ndim + 1), np.float32),
+    )
+
+
 def probability_source(
     layer: Image, class_names: tuple[str, ...], revisions: Revisions
 ) -> ScoreSource:

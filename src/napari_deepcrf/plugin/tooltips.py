@@ -78,7 +78,9 @@ TOOLTIPS: Final[dict[str, str]] = {
     "table": "Number, area in pixels, mean probability of the class, and mean entropy of the "
     "marginals along the border. Click a row to go to the object.",
     "minimum": "Regions with fewer pixels are left out.",
-    "batch_stack": "Segment every plane of the stack into one labels layer.",
+    "batch_stack": "Segment every plane of the stack into one labels layer, that in view first.",
+    "batch_width": "Width of one CRF over the planes of a stack, in planes, so that labels agree "
+    "from one to the next; all planes are in memory then. Off: each plane by itself.",
     "batch_folder": "Folder of images to segment.",
     "batch_out": "Folder for the labels and a table of areas.",
     "batch_format": "png: with VOC's palette. numpy: .npy files. ome-zarr: pyramids. coco-rle: run "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.refiner import dense_crf, learned_compatibility
+from napari_deepcrf.session.networks import interruptible_network
+from napari_deepcrf.session.refiner import dense_crf, fit_to_channels, learned_compatibility
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
-    from napari_deepcrf.session.images import ImageSource
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
@@ -24,24 +24,85 @@ NAMED_FAILURES = 3
 
 
 @dataclass(frozen=True, eq=False)
-class PlaneDone:
-    """Final labels (H, W) of one image of the batch."""
+class StackOpened:
+    """The labels of a stack, 0 in every plane that is not done yet; they fill in place."""
 
-    number: int
-    source: ImageSource
     labels: Array
+    """(*S, H, W) uint8."""
+    focus: Callable[[Sequence[int]], None] | None = None
+    """Makes a plane the next one, from any thread; None where all planes are done."""
 
 
-def segment_planes(
-    sources: Sequence[ImageSource], model: DeepCRF, device: str, settings: CRFSettings
+@dataclass(frozen=True)
+class PlaneDone:
+    """A plane of the stack has its labels."""
+
+    index: tuple[int, ...]
+
+
+def segment_stack(
+    open_stack: Callable[[], Any],
+    model: DeepCRF,
+    device: str,
+    settings: CRFSettings,
+    focus: Sequence[int],
 ) -> Iterator[Event]:
-    """Segment every source; yields `Progress` and one `PlaneDone` each."""
+    """Segment a stack plane by plane, several at once, first the one in focus.
+
+    ``open_stack`` returns what `StackLabels` takes. Yields `StackOpened` before any work, then a
+    `PlaneDone` and a `Progress` for each plane. Raises ValueError at a plane that is no image.
+    """
+    yield Progress("Opening the stack")
     from napari_deepcrf.inference import Predictor
+    from napari_deepcrf.inference.stack import StackLabels
 
     predictor = Predictor(with_settings(model, settings), device=device)
-    for number, source in enumerate(sources):
-        yield Progress(f"Segmenting {source.name}", number, len(sources))
-        yield PlaneDone(number, source, predictor.segment(source.read()).labels)
+    stack = StackLabels(open_stack(), predictor)
+    stack.focus(focus)
+    yield StackOpened(stack.labels, stack.focus)
+    with interruptible_network(model.network):
+        for done, index in enumerate(stack.fill(), start=1):
+            yield PlaneDone(index)
+            yield Progress(f"Segmented {done} of {stack.num_planes} planes", done, stack.num_planes)
+
+
+def segment_stack_as_volume(
+    open_stack: Callable[[], Any],
+    model: DeepCRF,
+    device: str,
+    settings: CRFSettings,
+    planes_width: float,
+) -> Iterator[Event]:
+    """Segment a stack with one CRF over all its planes; `StackOpened` comes last, all done.
+
+    Raises ValueError before any work where it takes too much memory, or the stack has two axes.
+    """
+    yield Progress("Opening the stack")
+    from napari_deepcrf.inference import Predictor
+    from napari_deepcrf.inference.volume import volume_steps
+
+    predictor = Predictor(with_settings(model, settings), device=device)
+    stack = open_stack()
+    shape = stack.shape[:-1]
+    along = tuple(slice(None) if n > 1 else 0 for n in shape[:-2])
+    steps = volume_steps(stack[along], predictor, planes_width=planes_width)
+    with interruptible_network(model.network):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                labels = end.value
+                break
+            what = "One CRF over all planes" if done >= total - 1 else "The network, plane by plane"
+            yield Progress(what, done, total)
+    yield StackOpened(labels.reshape(shape))
+
+
+def volume_bytes(shape: Sequence[int], classes: int) -> int:
+    """What `segment_stack_as_volume` takes for a stack (*S, H, W), about."""
+    from napari_deepcrf.inference import memory
+
+    return memory.volume_bytes(tuple(shape), classes)
 
 
 def segment_folder(
@@ -91,6 +152,7 @@ def with_settings(model: DeepCRF, settings: CRFSettings) -> DeepCRF:
     """The model's own network before a CRF with these settings."""
     from napari_deepcrf.models import DeepCRF
 
+    settings = fit_to_channels(settings, 3)
     learned = learned_compatibility(model) if settings.compatibility == "learned" else None
     crf = dense_crf(settings, channels=3, compatibility=learned)
     return DeepCRF(model.network, crf, model.class_names, name=model.name).eval()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGroupBox, QLabel, QLineEdit, QVBoxLayout, QWidget
+import math
+from collections.abc import Sequence
+
+from qtpy.QtWidgets import QDoubleSpinBox, QGroupBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
 from napari_deepcrf.plugin.qt import Signal
@@ -16,6 +19,7 @@ class BatchPanel(QWidget):
     """Emits what is to be segmented; progress and Cancel are the dock's."""
 
     stack_clicked = Signal()
+    width_changed = Signal(float)
     folder_wanted = Signal()
     out_wanted = Signal()
     folder_clicked = Signal()
@@ -26,6 +30,11 @@ class BatchPanel(QWidget):
         self.summary = QLabel()
         self.summary.setWordWrap(True)
         self.stack = button("Segment all planes", "batch_stack")
+        self.planes_width = QDoubleSpinBox()
+        self.planes_width.setRange(0, 50)
+        self.planes_width.setDecimals(1)
+        self.planes_width.setSingleStep(0.5)
+        self.planes_width.setSpecialValueText("off")
         self.folder, self.out = QLineEdit(), QLineEdit()
         self.choose_folder = button("…", "batch_folder")
         self.choose_out = button("…", "batch_out")
@@ -40,6 +49,7 @@ class BatchPanel(QWidget):
             pick.setFixedWidth(32)
         self._lay_out()
         self.stack.clicked.connect(self.stack_clicked)
+        self.planes_width.valueChanged.connect(self.width_changed)
         self.choose_folder.clicked.connect(self.folder_wanted)
         self.choose_out.clicked.connect(self.out_wanted)
         self.run.clicked.connect(self.folder_clicked)
@@ -57,14 +67,21 @@ class BatchPanel(QWidget):
         """The two folders as they are written there; empty for none."""
         return self.folder.text().strip(), self.out.text().strip()
 
-    def show_choice(self, image: str, planes: int, model: str) -> None:
-        """Say what would be segmented by what."""
+    def show_choice(self, image: str, stack: Sequence[int], model: str) -> None:
+        """Say what would be segmented by what; ``stack`` are the lengths of the stack's axes."""
+        planes = math.prod(stack)
         self.summary.setText(f"With the model {model} and the sliders as they are now.")
         self.stack.setText(f"Segment all {planes} planes" if planes > 1 else "Segment all planes")
         single = f"{image} is a single plane." if image else "No image is chosen."
-        self.note.setText("" if planes > 1 else single)
-        self._planes = planes
+        if not self._running:
+            self.note.setText("" if planes > 1 else single)
+        self._planes, self._axes = planes, len(stack)
         self._enable()
+
+    def show_memory(self, needed: int) -> None:
+        """Say what one CRF over all planes would take."""
+        if self.planes_width.isEnabled() and not self._running:
+            self.note.setText(f"One CRF over all planes takes about {needed / 1e9:.2f} GB.")
 
     def show_running(self, running: bool) -> None:
         """One batch at a time."""
@@ -72,10 +89,12 @@ class BatchPanel(QWidget):
         self._enable()
 
     _planes = 0
+    _axes = 0
     _running = False
 
     def _enable(self, _text: str = "") -> None:
         self.stack.setEnabled(self._planes > 1 and not self._running)
+        self.planes_width.setEnabled(self._planes > 1 and self._axes == 1 and not self._running)
         self.run.setEnabled(bool(self.folders()[0]) and not self._running)
         self.open.setEnabled(bool(self.folders()[1]))
 
@@ -86,6 +105,7 @@ class BatchPanel(QWidget):
         outer.addWidget(self.summary)
         stack = QGroupBox("The image's stack")
         layout = form(stack)
+        add_row(layout, "3-D CRF", self.planes_width, "batch_width")
         layout.addRow(self.stack)
         layout.addRow(self.note)
         outer.addWidget(stack)

@@ -1,0 +1,67 @@
+"""The labels layer of a whole stack, from before its first plane is done until the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_deepcrf.plugin.geometry import Placement
+from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+    from napari_deepcrf.session import Job
+    from napari_deepcrf.session.batch import StackOpened
+
+
+class Filling:
+    """What one job fills, and what it is filled from; ``stop`` is called when that changes."""
+
+    def __init__(
+        self, job: Job, image: Image, class_names: tuple[str, ...], stop: Callable[..., None]
+    ) -> None:
+        self.job, self.image = job, image
+        self.layer: Labels | None = None
+        self._class_names, self._stop = class_names, stop
+        self._focus: Callable[[Sequence[int]], None] | None = None
+        image.events.data.connect(stop)
+
+    def open(self, event: StackOpened) -> Labels:
+        """The layer, in the image's place; labels are repeated over its channels."""
+        data = self.image.data[0] if self.image.multiscale else self.image.data
+        shape, labels = tuple(data.shape[: self.image.ndim]), event.labels
+        layer = label_layer(
+            labels if labels.shape == shape else np.broadcast_to(labels, shape),
+            Placement.of(self.image),
+            name=f"{self.image.name} [all planes]",
+            role="batch",
+            opacity=0.6,
+        )
+        show_classes(layer, self._class_names)
+        layer.editable = False  # what is painted into a plane to come would be lost
+        self.layer, self._focus = layer, event.focus
+        return layer
+
+    def look_at(self, index: Sequence[int]) -> None:
+        """Have this plane done next."""
+        if self._focus is not None:
+            self._focus(index)
+
+    def refresh(self) -> None:
+        """Show what was filled in."""
+        if self.layer is not None:
+            self.layer.refresh()
+
+    def uses(self, layer: object) -> bool:
+        """Whether it is the layer that is filled, or the image."""
+        return layer is self.image or (layer is not None and layer is self.layer)
+
+    def close(self) -> None:
+        """The job has ended: the layer is the user's."""
+        self.image.events.data.disconnect(self._stop)
+        self._focus = None
+        if self.layer is not None:
+            self.layer.editable = bool(self.layer.data.flags.writeable)
