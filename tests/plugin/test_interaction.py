@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_deepcrf.plugin.readout import SEPARATOR
 from napari_deepcrf.session import ImageSource, Progress, jobs
 
 
@@ -237,3 +238,15 @@ def test_keys_and_sample_data(open_app, photo):
     app.viewer.layers.remove(layer)
     app.viewer.add_image(photo)
     assert app.after(lambda: handler(app.viewer)).labels.shape == photo.shape[:2]
+
+
+def test_what_a_resting_mouse_is_told_goes_out_of_date(open_app, photo):
+    app = open_app(photo)
+    app.segment()
+    parts = ("layer_name", "layer_base", "source_type", "plugin")
+    app.viewer.cursor.position = (3, 1, 20, 30)
+    app.viewer.status = {**dict.fromkeys(parts, ""), "coordinates": "[20 30]"}
+    fresh = app.viewer.status["coordinates"]
+    assert fresh == f"[20 30]{SEPARATOR}{app.dock.readout.text()}"
+    app.viewer.layers["photo"].data = photo[::-1].copy()
+    assert app.viewer.status["coordinates"] == f"{fresh} (out of date)"

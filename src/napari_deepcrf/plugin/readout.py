@@ -30,6 +30,7 @@ class Readout:
     ) -> None:
         self._viewer, self._session, self._layers = viewer, session, layers
         follow(cleanup, self._on_status, viewer.events.status)
+        session.freshness_changed.connect(self._renew)
 
     def text(self) -> str:
         """Class and probability at the cursor in the update shown; empty outside."""
@@ -58,3 +59,10 @@ class Readout:
         if text:
             coordinates = status.get("coordinates", "")
             self._viewer.status = {**status, "coordinates": f"{coordinates}{SEPARATOR}{text}"}
+
+    def _renew(self, _fresh: bool) -> None:
+        """Tell anew under a mouse that rests."""
+        status = self._viewer.status
+        if isinstance(status, dict) and SEPARATOR in status.get("coordinates", ""):
+            plain = status["coordinates"].partition(SEPARATOR)[0]
+            self._viewer.status = {**status, "coordinates": plain}
