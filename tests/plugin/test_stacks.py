@@ -126,6 +126,7 @@ def test_a_plane_that_is_no_image_is_named(open_app, stack):
     broken = stack.astype(np.float32)
     broken[1, 3, 4] = np.nan
     app = open_app(broken, rgb=False, contrast_limits=(0, 255))
+    app.viewer.dims.set_current_step(0, 0)
     app.dock.batch_panel.stack.click()
     app.idle()
     assert app.dock.status_panel.text.text().startswith("plane 1: image: expected finite")
