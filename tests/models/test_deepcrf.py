@@ -108,7 +108,7 @@ def test_another_architecture_is_refused(model, tmp_path):
     write_checkpoint(
         path, model.network.state_dict(), {**model.configuration(), "architecture": "unet"}
     )
-    with pytest.raises(ValueError, match="expected architecture 'vgg16-dense-crf', got 'unet'"):
+    with pytest.raises(ValueError, match=r"expected architecture 'vgg16.*, got 'unet'"):
         DeepCRF.load(path)
 
 
