@@ -7,7 +7,6 @@ import os
 import random
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,7 @@ from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
 
-from napari_deepcrf.training import config
-
 LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
-LAYERS_S = 1.0
-"""When a training ends its layers come in one go, for which napari was seen to take 0.44 s."""
 
 
 class Heartbeat:
@@ -51,11 +46,11 @@ class Heartbeat:
         used = time.thread_time()
         self.own, self._used = max(self.own, used - self._used), used
 
-    def check(self, limit=LIMIT_S):
+    def check(self):
         """Bound both; native threads, which wait uncounted, stretch gaps on a crowded machine."""
         crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-        assert self.own < limit
-        assert self.worst < limit * crowding
+        assert self.own < LIMIT_S
+        assert self.worst < LIMIT_S * crowding
 
     def __exit__(self, *_):
         self._timer.stop()
@@ -113,35 +108,13 @@ def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
     beat.check()
 
 
-def test_loading_and_training_leave_the_window_fluid(app, wait_until, monkeypatch, tmp_path):
-    from napari_deepcrf.plugin import annotating
-
-    monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path)
-    recipe = config.named_config("scribbles")
-    short = replace(
-        recipe,
-        unary=replace(recipe.unary, iterations=6),
-        joint=replace(recipe.joint, iterations=2),
-    )
-    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
-    app.dock.annotate()
-    layer = app.dock.annotating.layer
-    layer.data[10:20, 10:200] = 1
-    layer.data[120:130, 200:300] = 2
-    app.idle()
-    dock = app.dock
-    old = dock.session.model
+def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
+    old = app.dock.session.model
     with Heartbeat() as beat:
-        dock.load_model("voc-compact")
-        wait_until(lambda: dock.session.model is not old)
-        dock.session.choose_model("tiny", old)
+        app.dock.load_model("voc-compact")
+        wait_until(lambda: app.dock.session.model is not old)
         app.idle()
     beat.check()
-    with Heartbeat() as beat:
-        dock.train()
-        wait_until(lambda: dock.learning.on_trial)
-        app.idle()
-    beat.check(LAYERS_S)
 
 
 def callbacks(viewer):
