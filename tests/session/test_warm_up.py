@@ -12,9 +12,12 @@ from napari_deepcrf.crf import warm_up as kernels
 from napari_deepcrf.session import warm_up
 from napari_deepcrf.session.events import Progress
 from napari_deepcrf.session.warm_up import (
+    FIRST,
     LABELS,
-    compile_unusual,
+    compile_missing,
+    first_kernels_are_cached,
     kernels_are_cached,
+    run_first_kernels,
     run_kernels,
 )
 
@@ -76,10 +79,14 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return asked
 
 
-def in_a_worker(labels: int, channels: int, device: str = "cpu") -> list[Any]:
+def in_a_worker(
+    labels: int, channels: int, device: str = "cpu", *, segmenting: bool = False
+) -> list[Any]:
     events: list[Any] = []
     worker = threading.Thread(
-        target=lambda: events.extend(compile_unusual(labels, channels, device))
+        target=lambda: events.extend(
+            compile_missing(labels, channels, device, segmenting=segmenting)
+        )
     )
     worker.start()
     worker.join()
@@ -94,12 +101,35 @@ def test_unusual_kernels_are_compiled_apart_and_once(commands: list[list[str]]) 
     assert commands == [["-m", "napari_deepcrf.session.warm_up", "32", "5"]]
 
 
-def test_usual_kernels_are_there(commands: list[list[str]]) -> None:
+def test_usual_kernels_are_there_after_the_warm_up(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: None)
+    run_kernels()
     for labels in (2, 4, 7, 12, 21, 24):
         assert in_a_worker(labels, 3) == []
     assert in_a_worker(30, 5, "cuda") == []
-    assert list(compile_unusual(30, 5, "cpu")) == []  # the main thread
+    assert list(compile_missing(30, 5, "cpu")) == []  # the main thread
     assert not commands
+
+
+def test_a_first_segmentation_needs_the_first_kernels_alone(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr(
+        kernels, "warm_up_segmenting", lambda labels, channels: compiled.append(labels)
+    )
+    assert not first_kernels_are_cached()
+    run_first_kernels()
+    assert compiled == [FIRST]
+    assert first_kernels_are_cached()
+    assert not kernels_are_cached((FIRST,))
+    assert in_a_worker(FIRST, 3, segmenting=True) == []
+    assert not commands
+    assert in_a_worker(FIRST, 3)  # all gradients and the quality "accurate"
+    assert in_a_worker(2, 3, segmenting=True)
+    assert [command[2:] for command in commands] == [["24", "3"], ["4", "3"]]
 
 
 def test_kernels_of_an_earlier_session_are_there(

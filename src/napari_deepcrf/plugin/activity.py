@@ -34,7 +34,7 @@ class Activity(QObject):
 
     def cancel(self) -> None:
         """Ask every job to stop and say so until they have."""
-        if self._runner.is_busy():
+        if self._runner.is_busy(quiet=False):
             self._cancelled = True
             self._panel.show_cancelling()
             self._runner.cancel()
@@ -74,7 +74,7 @@ class Activity(QObject):
         failure, self._failure = self._failure, ""
         if failure:
             self._panel.show_error(failure)
-        elif not job.quiet and not self._runner.is_busy():
+        elif not job.quiet and not self._runner.is_busy(quiet=False):
             self._panel.show_idle("Cancelled" if self._cancelled else "Ready")
-        if not self._runner.is_busy():
+        if not self._runner.is_busy(quiet=False):
             self._cancelled = False

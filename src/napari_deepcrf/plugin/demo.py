@@ -58,7 +58,7 @@ def wait_for_result(dock: DeepCRFWidget, timeout: float = TIMEOUT_S) -> None:
         raise RuntimeError(failed[0])
     dock.session.divergence_changed.connect(curves.append)
     _process_until(lambda: bool(curves and curves[-1]), timeout)
-    _process_until(lambda: not dock.runner.is_busy(), timeout)
+    _process_until(lambda: not dock.runner.is_busy(quiet=False), timeout)
 
 
 def save_pictures(viewer: Viewer, dock: DeepCRFWidget, folder: Path) -> list[Path]:

@@ -28,19 +28,19 @@ class Ready:
 
 
 def warm_up() -> Iterator[Event]:
-    """Load PyTorch and compile the CPU kernels; yields `Ready`."""
+    """Load PyTorch and the kernels of a first segmentation; yields `Ready`."""
     yield Progress("Loading PyTorch")
     _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
     _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
     _load_triton_apart()
     from napari_deepcrf.session import warm_up as kernels
 
-    if not kernels.kernels_are_cached():
+    if not kernels.first_kernels_are_cached():
         yield from kernels.compile_in_another_process(
-            "Compiling the CPU kernels (first start only)"
+            "Compiling the CPU kernels (first start only)", ("first",)
         )
     yield Progress("Loading the kernels")
-    kernels.run_kernels()
+    kernels.run_first_kernels()
     yield Progress("Loading the models")
     from napari_deepcrf.device import describe_devices, resolve_device
     from napari_deepcrf.lattice.kernels import triton_problem
@@ -51,6 +51,19 @@ def warm_up() -> Iterator[Event]:
     devices.insert(0, ("auto", f"auto ({dict(devices)[str(best)].partition(',')[0]})"))
     note = triton_problem() if best.type == "cuda" else NO_GPU
     yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
+
+
+def warm_up_the_rest() -> Iterator[Event]:
+    """The other usual kernels, which nothing waits for; work that needs one asks for it itself."""
+    from napari_deepcrf.session import warm_up as kernels
+
+    text = "Preparing further kernels"
+    yield Progress(text)
+    if not kernels.kernels_are_cached():
+        yield from kernels.compile_in_another_process(text)
+    for labels in kernels.LABELS:
+        kernels.run_kernels((labels,))
+        yield Progress(text)
 
 
 def _load_triton_apart() -> None:

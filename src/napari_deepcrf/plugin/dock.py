@@ -217,6 +217,8 @@ class DeepCRFWidget(QWidget):
             self._list_models()
             if self.session.model is None:
                 self.load_model(preferences.recall("model"))
+            rest = Job("kernels", 0, "Preparing kernels", devices.warm_up_the_rest, quiet=True)
+            self.runner.submit(rest)
         elif job.kind in ("autosave", "restore"):
             self.annotating.receive(event)
         elif self.session.receive(job, event):

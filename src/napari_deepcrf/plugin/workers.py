@@ -43,10 +43,13 @@ class Runner(QObject):
         """Jobs in workers now."""
         return tuple(job for job, _ in self._running.values())
 
-    def is_busy(self, *kinds: str) -> bool:
-        """Whether anything runs or waits; with kinds, whether one of these does."""
+    def is_busy(self, *kinds: str, quiet: bool = True) -> bool:
+        """Whether anything runs or waits; with kinds, whether one of these does.
+
+        Without `quiet`, jobs that nothing waits for do not count.
+        """
         busy = [*self.jobs, *self._waiting.values()]
-        return any(not kinds or job.kind in kinds for job in busy)
+        return any((not kinds or job.kind in kinds) and (quiet or not job.quiet) for job in busy)
 
     def submit(self, job: Job) -> None:
         """Run a job, after the one of its lane has been asked to stop."""

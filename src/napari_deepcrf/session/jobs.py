@@ -110,10 +110,15 @@ def measure(cache: UnaryCache, identity: Identity) -> Iterator[Event]:
 
 
 def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int) -> Iterator[Event]:
-    from napari_deepcrf.session.warm_up import compile_unusual
+    from napari_deepcrf.session.warm_up import compile_missing
 
     settings = identity.settings
-    yield from compile_unusual(len(cache.scores), cache.image.shape[2], cache.device)
+    yield from compile_missing(
+        len(cache.scores),
+        cache.image.shape[2],
+        cache.device,
+        segmenting=settings.quality == "fast",
+    )
     yield Progress("Building the lattices", done, total)
     builder = ResultBuilder(cache.scores, settings.iterations, settings.keep)
     for t, marginals in enumerate(cache.trace(settings)):

@@ -1,4 +1,7 @@
-"""Compiles the CPU kernels once: ``python -m napari_deepcrf.session.warm_up [LABELS CHANNELS]``.
+"""Compiles the CPU kernels once: ``python -m napari_deepcrf.session.warm_up [WHICH]``.
+
+WHICH is nothing for the usual ones, ``first`` for those of a first segmentation, or two numbers,
+LABELS CHANNELS.
 
 Compiling takes many seconds and holds the interpreter lock in long stretches, so a window lets
 another process do it; what that leaves in Numba's cache loads in a fraction of a second.
@@ -19,8 +22,10 @@ from pathlib import Path
 from napari_deepcrf.download import cache_folder
 from napari_deepcrf.session.events import Event, Progress
 
-LABELS = (2, 8, 16, 21)
-"""One number of labels for each compiled width up to 24, scribbles' and VOC's among them."""
+FIRST = 21
+"""VOC's number of labels, which the model that a window opens with has."""
+LABELS = (FIRST, 2, 8, 16)
+"""One number of labels for each compiled width up to 24, scribbles' among them."""
 CHANNELS = 3
 
 _asked_for: set[tuple[int, int]] = set()
@@ -29,7 +34,20 @@ _asked_for: set[tuple[int, int]] = set()
 
 def kernels_are_cached(labels: Sequence[int] = LABELS, channels: int = CHANNELS) -> bool:
     """Whether a warm-up has ended on this machine for these very sources, Python and Numba."""
-    return _marker(labels, channels).exists()
+    return all(_marker(_width(number), channels).exists() for number in labels)
+
+
+def first_kernels_are_cached() -> bool:
+    """As `kernels_are_cached`, of what `run_first_kernels` runs."""
+    return _marker("first").exists()
+
+
+def run_first_kernels() -> None:
+    """Run once what a first segmentation runs, a fifth of all: compiles it, or loads the cache."""
+    from napari_deepcrf.crf.warm_up import warm_up_segmenting
+
+    warm_up_segmenting(FIRST, channels=CHANNELS)
+    _remember(_marker("first"))
 
 
 def run_kernels(labels: Sequence[int] = LABELS, channels: int = CHANNELS) -> None:
@@ -38,7 +56,11 @@ def run_kernels(labels: Sequence[int] = LABELS, channels: int = CHANNELS) -> Non
 
     for number in labels:
         warm_up(number, channels=channels)
-    marker = _marker(labels, channels)
+        _remember(_marker(_width(number), channels))
+
+
+def _remember(marker: Path) -> None:
+    """Leave a marker where that is possible."""
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
@@ -47,17 +69,22 @@ def run_kernels(labels: Sequence[int] = LABELS, channels: int = CHANNELS) -> Non
         print(f"{marker}: {error}", file=sys.stderr)
 
 
-def compile_unusual(labels: int, channels: int, device: str) -> Iterator[Event]:
+def compile_missing(
+    labels: int, channels: int, device: str, *, segmenting: bool = False
+) -> Iterator[Event]:
     """Have another process compile what so many labels and channels need and nobody compiled yet.
 
-    Yields progress meanwhile, and nothing for the usual numbers, on a GPU, or in the main thread:
-    there no window stands still. A failure leaves the work to this process.
+    Yields progress meanwhile, and nothing for what is cached, on a GPU, or in the main thread:
+    there no window stands still. For `segmenting` in the quality "fast", the first kernels are
+    enough. A failure leaves the work to this process.
     """
     if device != "cpu" or threading.current_thread() is threading.main_thread():
         return
     width = _width(labels)
-    usual = channels == CHANNELS and width in map(_width, LABELS)
-    if usual or (width, channels) in _asked_for or kernels_are_cached((width,), channels):
+    if (width, channels) in _asked_for or kernels_are_cached((width,), channels):
+        return
+    is_first = segmenting and (width, channels) == (_width(FIRST), CHANNELS)
+    if is_first and first_kernels_are_cached():
         return
     _asked_for.add((width, channels))
     yield from compile_in_another_process(
@@ -86,7 +113,7 @@ def _width(labels: int) -> int:
     return 4 if labels <= 4 else -(-labels // 8) * 8
 
 
-def _marker(labels: Sequence[int], channels: int) -> Path:
+def _marker(*what: int | str) -> Path:
     """An empty file whose name stands for everything that Numba's cache depends on.
 
     Numba keeps its cache beside the sources, in ``NUMBA_CACHE_DIR`` or in the user's folder,
@@ -97,12 +124,15 @@ def _marker(labels: Sequence[int], channels: int) -> Path:
     folder = Path(napari_deepcrf.lattice.__file__).parent
     sources = sorted((str(p), p.stat().st_mtime_ns) for p in folder.glob("numba_*.py"))
     cache = os.environ.get("NUMBA_CACHE_DIR")
-    parts = (sources, sys.version, version("numba"), cache, tuple(labels), channels)
+    parts = (sources, sys.version, version("numba"), cache, *what)
     return cache_folder() / f"kernels-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        run_kernels((int(sys.argv[1]),), int(sys.argv[2]))
-    else:
-        run_kernels()
+    match sys.argv[1:]:
+        case []:
+            run_kernels()
+        case ["first"]:
+            run_first_kernels()
+        case [labels, channels]:
+            run_kernels((int(labels),), int(channels))
