@@ -101,7 +101,7 @@ def test_gradients_agree_with_plain_updates(size, mixing, passes):
 
 def test_the_last_update_alone_has_the_same_values_and_gradients():
     case = make(23, 29, 3)
-    upstream = torch.randn(1, 23 * 29, 3)
+    upstream = torch.randn(1, 23 * 29, 3, generator=torch.Generator().manual_seed(2))
     last, trace = fused(case, 3, keep_all=False), fused(case, 3)
     assert torch.equal(last[0], trace[-1])
     own = torch.autograd.grad(last, case.leaves(), upstream)
@@ -147,17 +147,3 @@ def test_extreme_scores_stay_finite(extreme):
     out = mean_field(scores.T, case.kernels, 2)
     assert torch.isfinite(out).all()
     torch.testing.assert_close(out.sum(2), torch.ones(3, 72), rtol=1e-5, atol=1e-5)
-
-
-def test_a_run_can_be_ended_between_updates():
-    case = make(8, 9, 3)
-    seen = []
-
-    def stop_after_two(update: int) -> None:
-        seen.append(update)
-        if update == 2:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        fused(case, 5, on_update=stop_after_two)
-    assert seen == [0, 1, 2]

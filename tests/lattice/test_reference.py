@@ -134,6 +134,18 @@ def test_keys_out_of_range_are_refused(random, spread, dtype, backend):
         Lattice.build(features, backend=backend)
 
 
+def test_points_far_from_the_origin_are_numbered_too(random, backend):
+    """The parts of such keys are larger than 64 bits hold, the keys are not."""
+    features = (random(50, 5, dtype=torch.float32).sigmoid() - 0.5) * 2000
+    lattice = Lattice.build(features + 2e5, ring=True, backend=backend)
+    right = lattice.neighbours[..., 1].long()
+    known = right < lattice.num_vertices
+    assert known[:, lattice.vertex.flatten().long()].all()
+    for axis, here in enumerate(known):
+        back = lattice.neighbours[axis, right[axis, here], 0]
+        assert torch.equal(back.long(), here.nonzero()[:, 0])
+
+
 @pytest.mark.parametrize(
     ("features", "error", "message"),
     [

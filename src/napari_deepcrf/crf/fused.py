@@ -18,9 +18,8 @@ def fused_mean_field(
 ) -> Tensor | None:
     """Marginals as ``mean_field`` returns them, or None where no kernels take this problem.
 
-    Kernels know neither normalisation nor widths, only factors before and after a filter, which
-    some take apart (``TAKES_FACTORS``) and some folded into the barycentric weights. Their
-    gradients with respect to these are enough, and autograd does the rest.
+    Kernels know neither normalisation nor widths, only barycentric weights and factors before and
+    after a filter. Their gradients with respect to these are enough, and autograd does the rest.
     """
     kernels: list[ScaledLattice] = []
     grids: list[FusedGrid] = []
@@ -37,15 +36,13 @@ def fused_mean_field(
     backends = {kernel.lattice.backend for kernel in kernels}
     if len(backends) != 1:
         return None
-    module = kernels[0].lattice.kernels
-    run = getattr(module, "mean_field", None)
+    run = getattr(kernels[0].lattice.kernels, "mean_field", None)
     if run is None:
         return None
-    takes_factors = getattr(module, "TAKES_FACTORS", False)
     try:
         result: Tensor = run(
             problem.scores,
-            kernels if takes_factors else [kernel.folded() for kernel in kernels],
+            kernels,
             iterations,
             grids=grids,
             compatibility=problem.compatibility,

@@ -88,6 +88,12 @@ class Lattice:
         """The factor that makes a vertex's weight on itself one; 1 / (1 + 2^-d) for one pass."""
         return 1.0 / float(self.stencil()[0])
 
+    def blur_order(self, *, reverse: bool = False) -> list[int]:
+        """The axes in the order of the blur; see ``Kernels.blur``."""
+        axes = list(range(self.dim + 1))
+        order = [axis for number in range(self.passes) for axis in axes[:: -1 if number % 2 else 1]]
+        return order[::-1] if reverse else order
+
     def stencil(self) -> Tensor:
         """(d+1,) float64: blur weight between vertices whose remainders differ by r = 0..d.
 

@@ -21,9 +21,6 @@ from napari_deepcrf.lattice.numba_pool import run_all
 
 __all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat"]
 
-TAKES_FACTORS = True
-"""``mean_field`` takes factors before and after each filter, not folded into the weights."""
-
 FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
@@ -46,15 +43,12 @@ def splat(lattice: Lattice, values: Tensor) -> Tensor:
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     """(M, C) -> (M, C), along axes 0..d; each further pass the other way round."""
     source = _array(z, "z")
-    axes = range(lattice.dim + 1)
-    buffers = (np.empty_like(source), np.empty_like(source))
-    turn = 0
+    buffers = np.empty_like(source), np.empty_like(source)
     tap = np.float32(lattice.tap)
-    descending = reverse and lattice.passes % 2 == 1
-    for number in range(lattice.passes):
-        for axis in reversed(axes) if descending != (number % 2 == 1) else axes:
-            _blur_axis(lattice.neighbours[axis].numpy(), tap, source, buffers[turn])
-            source, turn = buffers[turn], 1 - turn
+    for turn, axis in enumerate(lattice.blur_order(reverse=reverse)):
+        target = buffers[turn % 2]
+        _blur_axis(lattice.neighbours[axis].numpy(), tap, source, target)
+        source = target
     return torch.from_numpy(source)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -28,7 +28,6 @@ def mean_field(
     compatibility: Tensor | None = None,
     self_weight: Tensor | None = None,
     keep_all: bool = True,
-    on_update: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Run q ← softmax(scores + (Σ_m Kernel_m q + Σ_g Grid_g q − self q) µ).
 
@@ -46,15 +45,13 @@ def mean_field(
         (N,) what of its own marginals every pixel leaves out, or None.
     keep_all
         Return the marginals of all updates, else only the last.
-    on_update
-        Called with 0, 1, ... after each update; an exception it raises ends the run.
 
     Returns
     -------
     Tensor
         (T+1, N, L), a view of contiguous (T+1, L, N); or (1, N, L) if not keep_all, a view of
-        contiguous (N, P) with P >= L.
-        Differentiable in every tensor given, the grid's taps included.
+        contiguous (N, P) with P >= L. Differentiable in every tensor given, the grid's taps
+        included.
 
     Raises
     ------
@@ -66,12 +63,11 @@ def mean_field(
         raise NotImplementedError("the fused mean field needs a lattice")
     if compatibility is not None and compatibility.ndim == 1:
         compatibility = compatibility.diag()
-    run = Run(
+    run = _Run(
         lattices=tuple(cast("NumbaLattice", kernel.lattice) for kernel in kernels),
         dense=dense.place if dense else None,
         iterations=iterations,
         keep_all=keep_all,
-        on_update=on_update,
     )
     tensors = [tensor for kernel in kernels for tensor in kernel[1:]]
     if dense is not None:
@@ -83,7 +79,7 @@ def mean_field(
 
 
 @dataclass(frozen=True)
-class Run:
+class _Run:
     """What of a mean field has no gradients."""
 
     lattices: tuple[NumbaLattice, ...]
@@ -91,7 +87,6 @@ class Run:
     """With a dense term: the height and the number of images."""
     iterations: int
     keep_all: bool
-    on_update: Callable[[int], None] | None
 
 
 class _FusedMeanField(Function):
@@ -101,7 +96,7 @@ class _FusedMeanField(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, run: Run, scores: Tensor, compatibility: Tensor | None, *tensors: Tensor
+        ctx: Any, run: _Run, scores: Tensor, compatibility: Tensor | None, *tensors: Tensor
     ) -> Tensor:
         arrays = [tensor.contiguous().numpy() for tensor in tensors]
         dense = None
@@ -120,9 +115,7 @@ class _FusedMeanField(Function):
             trace = np.empty((run.iterations + 1, *scores.shape), np.float32)
         else:
             final = np.empty_like(field.logits) if field.keep_messages else field.logits
-        for update in field.updates(run.iterations, trace=trace, final=final):
-            if run.on_update is not None:
-                run.on_update(update)
+        field.run(run.iterations, trace=trace, final=final)
         if field.keep_messages:
             ctx.save_for_backward(compatibility, *tensors)
             ctx.field = field

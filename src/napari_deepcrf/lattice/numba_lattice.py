@@ -9,11 +9,10 @@ memory at a time as a small one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deepcrf.lattice.embedding import axis_scales
+from napari_deepcrf.lattice.keys import Numbering, numbering
 from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 from napari_deepcrf.lattice.numba_build import (
     add_ring,
@@ -34,13 +34,11 @@ from napari_deepcrf.lattice.numba_build import (
 from napari_deepcrf.lattice.numba_pool import run_all
 
 CHUNK = 32768
+"""About how many points a chunk has: its rows stay in the cache while they are written."""
 PART = 8192
 """Vertices whose neighbours one task looks up."""
-KEY_LIMIT = 2**62
 MOST_NARROW_ROWS = 2**16
 """Rows of a chunk that 16 bits can number."""
-CELL_LIMIT = 2**22
-"""Largest elevated coordinate at which a cell is still exact in float32."""
 
 FloatArray = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
@@ -82,13 +80,6 @@ class NumbaLattice(Lattice):
         """The part (R_c, ...) of an array (R, ...) that belongs to a chunk."""
         return by_row[self.chunk_row[chunk] : self.chunk_row[chunk + 1]]
 
-    def blur_order(self, *, reverse: bool) -> list[int]:
-        """The axes in the order of the blur; see ``Kernels.blur``."""
-        axes = list(range(self.dim + 1))
-        passes = range(self.passes)
-        order = [axis for p in passes for axis in (axes if p % 2 == 0 else axes[::-1])]
-        return order[::-1] if reverse else order
-
 
 def chunk_bounds(num_points: int, images: int = 1) -> tuple[int, ...]:
     """First point of each chunk, and N; a chunk holds points of one image only."""
@@ -107,21 +98,24 @@ def build_lattice(planes: FloatArray, *, ring: bool, passes: int, images: int) -
         If the points spread over more cells than a key can number.
     """
     d, num_points = planes.shape
-    numbers = _numbering(*bounds(planes), passes, images, num_points)
+    lowest, highest = (bound.tolist() for bound in bounds(planes))
+    cells = numbering(lowest, highest, passes, images=images)
     starts = chunk_bounds(num_points, images)
     weight = np.empty((num_points, d + 1), np.float32)
     rank = np.empty((num_points, d + 1), np.int8)
-    row, keys_of = _embed(planes, numbers, starts, np.uint16, weight, rank)
+    embedded = planes, cells, passes, starts
+    row, keys_of = _embed(*embedded, np.uint16, weight, rank)
     if max(map(len, keys_of)) > MOST_NARROW_ROWS:  # rare: nearly every point on its own
-        row, keys_of = _embed(planes, numbers, starts, np.int32, weight, rank)
+        row, keys_of = _embed(*embedded, np.int32, weight, rank)
     chunk_row = (0, *accumulate(map(len, keys_of)))
     row_vertex = np.empty(chunk_row[-1], np.int32)
     slots, keys, count = merge_chunks(np.concatenate(keys_of), row_vertex)
+    stride = _compiled_stride(cells)
     if ring:
-        slots, keys, count = add_ring(slots, keys, count, numbers.stride)
+        slots, keys, count = add_ring(slots, keys, count, stride)
     vertex_row, rows = rows_by_vertex(row_vertex, count)
     neighbours = np.full((d + 1, count, 2), count, np.int32)
-    found = slots, keys, numbers.stride, neighbours
+    found = slots, keys, stride, neighbours
     run_all(
         partial(find_neighbours, *found, first, min(first + PART, count))
         for first in range(0, count, PART)
@@ -141,72 +135,34 @@ def build_lattice(planes: FloatArray, *, ring: bool, passes: int, images: int) -
     )
 
 
-class _Numbering(NamedTuple):
-    """How points map to keys."""
-
-    scale: tuple[Any, ...]
-    """(d,) floats, from features to the lattice."""
-    stride: tuple[Any, ...]
-    """(d,) integers."""
-    offset: int
-    image_size: int
-    """The keys of one image."""
-    points_per_image: int
-
-
 def _embed(
     planes: FloatArray,
-    numbers: _Numbering,
+    cells: Numbering,
+    passes: int,
     starts: tuple[int, ...],
     row_type: type,
     weight: FloatArray,
     rank: NDArray[np.int8],
 ) -> tuple[NDArray[Any], list[Any]]:
     """Fill weight and rank (N, d+1); returns rows (N, d+1) and the keys by row of each chunk."""
+    d, num_points = planes.shape
+    points_per_image = num_points // cells.images
+    scale = tuple((np.array(axis_scales(d)) * feature_scale(passes)).astype(np.float32))
+    stride = _compiled_stride(cells)
     row: NDArray[Any] = np.empty(weight.shape, row_type)
     keys_of: list[Any] = [None] * (len(starts) - 1)
 
     def embed(chunk: int) -> None:
         first, last = starts[chunk : chunk + 2]
-        offset: Any = np.int64(
-            numbers.offset + first // numbers.points_per_image * numbers.image_size
-        )
+        offset: Any = np.int64(cells.offset + first // points_per_image * cells.image_stride)
         keys_of[chunk] = intern_points(
-            planes, first, last, numbers.scale, numbers.stride, offset, row, weight, rank
+            planes, first, last, scale, stride, offset, row, weight, rank
         )
 
     run_all(partial(embed, chunk) for chunk in range(len(keys_of)))
     return row, keys_of
 
 
-def _numbering(
-    lowest: NDArray[Any], highest: NDArray[Any], passes: int, images: int, num_points: int
-) -> _Numbering:
-    """How features within given bounds (d,) map to keys.
-
-    Raises
-    ------
-    ValueError
-        If the features spread over more cells than a key can number.
-    """
-    d = len(lowest)
-    scale = (np.array(axis_scales(d)) * feature_scale(passes)).astype(np.float32)
-    low, high = lowest * scale.astype(float), highest * scale.astype(float)
-    stride, size, offset = [], d + 1, 0
-    for j in range(d):
-        below = low[j:].sum() - (j * high[j - 1] if j else 0.0)
-        above = high[j:].sum() - (j * low[j - 1] if j else 0.0)
-        if max(-below, above) > CELL_LIMIT:
-            raise ValueError(_too_small(f"a coordinate of {max(-below, above):.3g}"))
-        # Two cells for rounding and wrapping, two for the ring and its neighbours.
-        first, last = math.floor(below / (d + 1)) - 4, math.ceil(above / (d + 1)) + 4
-        stride.append(np.int64(size))
-        offset -= first * size
-        size *= last - first
-        if size * images >= KEY_LIMIT:
-            raise ValueError(_too_small("too many cells"))
-    return _Numbering(tuple(scale), tuple(stride), offset, size, num_points // images)
-
-
-def _too_small(what: str) -> str:
-    return f"features: kernel widths too small, lattice keys leave their range ({what})"
+def _compiled_stride(cells: Numbering) -> tuple[Any, ...]:
+    """(d,) 64-bit integers, as the kernels are compiled for."""
+    return tuple(map(np.int64, cells.stride))

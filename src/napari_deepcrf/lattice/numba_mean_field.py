@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -85,7 +85,7 @@ class _Sweep:
 
 
 class FusedMeanField:
-    """Mean field of a batch: ``updates`` runs forward, ``backward`` after it.
+    """Mean field of a batch: ``run`` goes forward, ``backward`` after it.
 
     N pixels, L labels padded to P lanes, R rows and M vertices of a lattice.
 
@@ -137,10 +137,10 @@ class FusedMeanField:
         self.marginals: list[FloatArray] = []
         """With a dense term: pre ⊙ q (N, P) after update 0, 1, ..."""
 
-    def updates(
+    def run(
         self, count: int, *, trace: FloatArray | None = None, final: FloatArray | None = None
-    ) -> Iterator[int]:
-        """Run so many updates from softmax(scores) on; yields 0, 1, ... when each is done.
+    ) -> None:
+        """Run so many updates from softmax(scores) on.
 
         ``trace`` (count+1, L, N) receives the marginals after every update, ``final`` (N, P), which
         may be ``self.logits``, those after the last.
@@ -149,7 +149,6 @@ class FusedMeanField:
         planes = nothing if trace is None else trace
         image = self._next_image(final if count == 0 else None, last=count == 0)
         run_all(partial(self._start, c, image, planes[0]) for c in self._chunks())
-        yield 0
         for t in range(1, count + 1):
             run_all([*self._dense_tasks(), *blur_tasks(self.buffers)])
             if self.keep_messages:
@@ -157,7 +156,6 @@ class FusedMeanField:
             last = t == count
             image = self._next_image(final if last else None, last=last)
             run_all(partial(self._update, c, image, planes[t], last) for c in self._chunks())
-            yield t
         if final is not None and self.marginals and self.dense is not None:
             np.divide(self.marginals[-1], self.dense.pre[:, None], out=final)
 

@@ -20,6 +20,6 @@ class ScaledLattice(NamedTuple):
     after: Tensor
     """(N,), alpha included."""
 
-    def folded(self) -> tuple[Lattice, Tensor, Tensor]:
-        """The lattice and the weights (N, d+1) that splat and slice with the factors in them."""
-        return self.lattice, self.before[:, None] * self.weight, self.after[:, None] * self.weight
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """The weights (N, d+1) that splat and that slice, with the factors in them."""
+        return self.before[:, None] * self.weight, self.after[:, None] * self.weight

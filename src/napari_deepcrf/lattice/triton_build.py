@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_deepcrf.lattice.keys import adjacent_keys, find_keys, numbering
 from napari_deepcrf.lattice.lattice import Lattice
-from napari_deepcrf.lattice.triton_embed import Numbering, embed, numbering
+from napari_deepcrf.lattice.triton_embed import embed
 
 ENTRY_LIMIT = 2**31
 """Entries are numbered in 32 bits."""
@@ -38,11 +39,6 @@ class TritonLattice(Lattice):
     split_vertex: Tensor
     """(Q,) int32: the vertices whose pieces remain to be added up."""
 
-    def blur_order(self) -> list[int]:
-        """The axes that the blur runs along, in order; every second pass runs backwards."""
-        axes = list(range(self.dim + 1))
-        return [a for number in range(self.passes) for a in axes[:: -1 if number % 2 else 1]]
-
 
 def build(features: Tensor, *, ring: bool, passes: int, images: int) -> TritonLattice:
     """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
@@ -68,7 +64,7 @@ def build(features: Tensor, *, ring: bool, passes: int, images: int) -> TritonLa
         vertex=vertex.view(keys.shape).int(),
         weight=weight,
         rank=rank,
-        neighbours=_find(occupied, adjacent_keys(occupied, cells)).int(),
+        neighbours=find_keys(occupied, adjacent_keys(occupied, cells)).int(),
         row_start=row_start.int(),
         entry=entry.int(),
         passes=passes,
@@ -86,28 +82,6 @@ def owned(lattice: Lattice) -> TritonLattice:
     if not isinstance(lattice, TritonLattice):
         raise TypeError(f"lattice: expected one built by Triton, got one by {lattice.backend!r}")
     return lattice
-
-
-def adjacent_keys(occupied: Tensor, cells: Numbering) -> Tensor:
-    """Keys (M,) -> keys (d+1, M, 2) one step to the left and right along every axis.
-
-    A right step adds one to every coordinate but subtracts d from that of the axis: it raises
-    the remainder by one and lowers m_axis by one; past remainder d the remainder wraps to 0 and
-    every m rises by one. A left step undoes this.
-    """
-    order = len(cells.stride) + 1
-    own = occupied.new_tensor([*cells.stride, 0])
-    sign = occupied.new_tensor([-1, 1])
-    last = occupied.new_tensor([0, order - 1])
-    wrap = (occupied[:, None] % order == last) * (sign * (sum(cells.stride) - order))
-    return occupied[:, None] + wrap + (sign * (1 - own[:, None]))[:, None, :]
-
-
-def _find(occupied: Tensor, keys: Tensor) -> Tensor:
-    """Positions of the keys in a sorted list, its length where a key is absent."""
-    size = occupied.shape[0]
-    position = torch.searchsorted(occupied, keys).clamp_(max=size - 1)
-    return torch.where(occupied[position] == keys, position, size)
 
 
 def _pieces(row_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,10 +47,10 @@ def splat(lattice: Lattice, values: Tensor) -> Tensor:
 def blur(lattice: Lattice, z: Tensor, *, reverse: bool) -> Tensor:
     """(M, C) -> (M, C), along axes 0..d; each further pass the other way round."""
     z = rows(z, "z")
-    order = owned(lattice).blur_order()
+    order = owned(lattice).blur_order(reverse=reverse)
     buffers = torch.empty_like(z), torch.empty_like(z)
     with on_device_of(z):
-        for turn, axis in enumerate(order[::-1] if reverse else order):
+        for turn, axis in enumerate(order):
             target = buffers[turn % 2]
             triton_launch.blur_axis(z, lattice.neighbours[axis], lattice.tap, target)
             z = target

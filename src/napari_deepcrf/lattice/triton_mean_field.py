@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from napari_deepcrf.lattice.lattice import Lattice
+from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.triton_build import ENTRY_LIMIT, owned
 from napari_deepcrf.lattice.triton_join import JoinedLattices, join
 from napari_deepcrf.lattice.triton_launch import on_device_of
@@ -32,7 +32,7 @@ MOST_MIXED = 64
 
 def mean_field(
     scores: Tensor,
-    kernels: Sequence[tuple[Lattice, Tensor, Tensor]],
+    kernels: Sequence[ScaledLattice],
     iterations: int,
     *,
     grids: Sequence[object] = (),
@@ -50,7 +50,7 @@ def mean_field(
     scores
         (N, L) float32.
     kernels
-        For each kernel its lattice, s (N, d+1) and a (N, d+1).
+        On lattices that Triton has built.
     iterations
         Updates T.
     grids
@@ -66,7 +66,7 @@ def mean_field(
     -------
     Tensor
         (T+1, N, L) marginals, the first softmax(scores), or (1, N, L); differentiable in the
-        scores, both weights of every kernel, µ and the self weight.
+        scores, the weights and factors of every kernel, µ and the self weight.
 
     Raises
     ------
@@ -78,11 +78,12 @@ def mean_field(
         raise NotImplementedError("mean fields with other kernels than lattices")
     if compatibility is not None and compatibility.ndim == 2 and len(compatibility) > MOST_MIXED:
         raise NotImplementedError(f"a full compatibility of more than {MOST_MIXED} labels")
-    lattices = [owned(lattice) for lattice, _, _ in kernels]
+    lattices = [owned(kernel.lattice) for kernel in kernels]
     if sum(lattice.entry.numel() for lattice in lattices) >= ENTRY_LIMIT:
         raise NotImplementedError(f"{ENTRY_LIMIT} or more entries of all kernels together")
-    splat_weight = torch.cat([weight.T for _, weight, _ in kernels])
-    slice_weight = torch.cat([weight.T for _, _, weight in kernels])
+    folded = [kernel.folded() for kernel in kernels]
+    splat_weight = torch.cat([before.T for before, _ in folded])
+    slice_weight = torch.cat([after.T for _, after in folded])
     inputs = (scores, splat_weight, slice_weight, compatibility, self_weight)
     learning = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
     if scores.is_cuda and not learning:

@@ -19,8 +19,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from napari_deepcrf.lattice import torch_ops, triton_gpu, triton_kernels, triton_update
+from napari_deepcrf.lattice.keys import numbering
+from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.triton_build import TritonLattice, _pieces
-from napari_deepcrf.lattice.triton_embed import embed, numbering
+from napari_deepcrf.lattice.triton_embed import embed
 from napari_deepcrf.lattice.triton_mean_field import mean_field
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
@@ -114,9 +116,9 @@ def mean_field_all() -> None:
         (small, 100, None, None),
     ):
         scores = torch.zeros(own.shape[0], labels, requires_grad=True)
-        weights = [(lattice, lattice.weight, lattice.weight) for lattice in lattices]
+        kernels = [ScaledLattice(lattice, lattice.weight, own, own) for lattice in lattices]
         trace: Tensor = mean_field(
-            scores, weights, 2, compatibility=mixing, self_weight=self_weight
+            scores, kernels, 2, compatibility=mixing, self_weight=self_weight
         )
         trace.sum().backward()
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from triton_inputs import DEVICE, INTERPRETED, features_of, folded, full, mean_field_inputs
+from triton_inputs import DEVICE, INTERPRETED, features_of, full, mean_field_inputs, scaled
 
 from napari_deepcrf.lattice import Lattice, triton_graph
 from napari_deepcrf.lattice.triton_buffers import MeanFieldBuffers
@@ -27,7 +27,7 @@ def test_buffers_serve_other_lattices_of_the_same_sizes():
     problems = []
     for lattices in (large, small):
         inputs = mean_field_inputs(lattices)
-        ((_, splat_weight, slice_weight),) = folded(lattices, inputs)
+        [(splat_weight, slice_weight)] = [k.folded() for k in scaled(lattices, inputs)]
         numbers = potentials(inputs["scores"], splat_weight.T, slice_weight.T, None, None)
         problems.append((join([owned(lattices[0])]), numbers))
     buffers = MeanFieldBuffers(*problems[0])
@@ -94,7 +94,7 @@ def replay_and_compare(scale: float, iterations: int) -> None:
     """A mean field through ``replay``, asserted to equal a direct run."""
     lattices = [owned(Lattice.build(features_of(5, 1) * scale, backend="triton"))]
     inputs = mean_field_inputs(list(lattices))
-    ((_, splat_weight, slice_weight),) = folded(list(lattices), inputs)
+    [(splat_weight, slice_weight)] = [k.folded() for k in scaled(list(lattices), inputs)]
     numbers = potentials(inputs["scores"], splat_weight.T, slice_weight.T, None, None)
     with torch.inference_mode():
         result = triton_graph.replay(lattices, numbers, iterations, keep_all=False)
@@ -147,12 +147,12 @@ def test_graph_replays_what_a_direct_run_gives():
         features = features_of(50_021, 3) * scale
         lattices = [Lattice.build(features, backend="triton")]
         inputs = mean_field_inputs(lattices, labels=21)
-        ((_, splat_weight, slice_weight),) = folded(lattices, inputs)
+        [(splat_weight, slice_weight)] = [k.folded() for k in scaled(lattices, inputs)]
         numbers = potentials(inputs["scores"], splat_weight.T, slice_weight.T, None, None)
         direct, _ = run_forward(join([owned(lattices[0])]), numbers, 3, **keep)
         for _ in range(2):
             assert torch.equal(
-                mean_field(inputs["scores"], folded(lattices, inputs), 3), direct[:, :, :21]
+                mean_field(inputs["scores"], scaled(lattices, inputs), 3), direct[:, :, :21]
             )
     assert triton_graph._slots[DEVICE].graph is not None
     triton_graph.release_graphs()

@@ -10,8 +10,9 @@ from triton.runtime.errors import InterpreterError
 from triton_inputs import CLOSE, DEVICE, INTERPRETED, QUALITIES, features_of, full, random
 
 from napari_deepcrf.lattice import Lattice, permutohedral_filter, triton_gpu
+from napari_deepcrf.lattice.keys import numbering
+from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.triton_build import PIECE, owned
-from napari_deepcrf.lattice.triton_embed import numbering
 from napari_deepcrf.lattice.triton_mean_field import mean_field
 
 SHAPES = [(1, 3), (full(63, 63_000), 2), (full(40, 100_003), 5), (full(9, 20_011), 7)]
@@ -116,7 +117,7 @@ def test_what_the_kernels_cannot_do_is_refused():
     many = torch.zeros(1, 1, device=DEVICE).expand(2**30, 1)
     with pytest.raises(ValueError, match=r"features: expected fewer than 1073741824 points"):
         triton_gpu.build(many, ring=False, passes=1, images=1)
-    kernel = (lattice, lattice.weight, lattice.weight)
+    kernel = ScaledLattice(lattice, lattice.weight, *torch.ones(2, 9, device=DEVICE))
     with pytest.raises(NotImplementedError, match="more than 64 labels"):
         mean_field(random(9, 65), [kernel], 1, compatibility=random(65, 65))
     with pytest.raises(NotImplementedError, match="other kernels"):

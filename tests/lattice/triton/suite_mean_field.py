@@ -10,11 +10,11 @@ from triton_inputs import (
     INTERPRETED,
     QUALITIES,
     features_of,
-    folded,
     full,
     lattices_for,
     mean_field_inputs,
     random,
+    scaled,
 )
 
 from napari_deepcrf.crf import DenseCRF
@@ -22,6 +22,7 @@ from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.mean_field import mean_field as plain_mean_field
 from napari_deepcrf.lattice import Lattice
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
+from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.torch_ops import TorchLattice
 from napari_deepcrf.lattice.triton_build import owned
 from napari_deepcrf.lattice.triton_mean_field import mean_field
@@ -30,7 +31,7 @@ from napari_deepcrf.lattice.triton_mean_field import mean_field
 def run_fused(lattices: list[Lattice], inputs: dict[str, Tensor], updates: int) -> Tensor:
     return mean_field(
         inputs["scores"],
-        folded(lattices, inputs),
+        scaled(lattices, inputs),
         updates,
         compatibility=inputs.get("compatibility"),
         self_weight=inputs.get("self_weight"),
@@ -136,7 +137,7 @@ def test_last_marginals_alone_are_those_of_the_trace():
     inputs = mean_field_inputs(lattices)
     for updates in (0, 1, 2):
         trace = run_fused(lattices, inputs, updates)
-        last = mean_field(inputs["scores"], folded(lattices, inputs), updates, keep_all=False)
+        last = mean_field(inputs["scores"], scaled(lattices, inputs), updates, keep_all=False)
         assert torch.equal(last, trace[-1:])
 
 
@@ -146,10 +147,11 @@ def test_repeated_runs_are_equal_bit_for_bit():
     runs = []
     for _ in range(2):
         lattice = owned(Lattice.build(features, backend="triton"))
-        weights = (lattice, lattice.weight.clone().requires_grad_(), lattice.weight)
-        trace = mean_field(random(count, 2, seed=1), [weights], 2)
+        weight, ones = lattice.weight.clone().requires_grad_(), torch.ones(count, device=DEVICE)
+        kernel = ScaledLattice(lattice, weight, ones, ones)
+        trace = mean_field(random(count, 2, seed=1), [kernel], 2)
         trace.square().sum().backward()
-        runs.append((trace.detach(), weights[1].grad))
+        runs.append((trace.detach(), weight.grad))
     assert lattice.split_vertex.numel() > 0
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one, other)

@@ -9,6 +9,7 @@ from torch import Tensor
 from triton import knobs
 
 from napari_deepcrf.lattice import Lattice, torch_ops
+from napari_deepcrf.lattice.scaled import ScaledLattice
 
 INTERPRETED = bool(knobs.runtime.interpret)
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -17,8 +18,6 @@ QUALITIES = [{"ring": False, "passes": 1}, {"ring": True, "passes": 1}, {"ring":
 
 # Sums of float32 products in another order: a few units in the last place of the largest term.
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
-
-Folded = list[tuple[Lattice, Tensor, Tensor]]
 
 
 def full(small: int, large: int) -> int:
@@ -66,12 +65,10 @@ def mean_field_inputs(
     return inputs
 
 
-def folded(lattices: list[Lattice], inputs: dict[str, Tensor]) -> Folded:
+def scaled(lattices: list[Lattice], inputs: dict[str, Tensor]) -> list[ScaledLattice]:
     return [
-        (
-            lattice,
-            inputs[f"pre{m}"][:, None] * inputs[f"weight{m}"],
-            lattice.alpha * inputs[f"post{m}"][:, None] * inputs[f"weight{m}"],
+        ScaledLattice(
+            lattice, inputs[f"weight{m}"], inputs[f"pre{m}"], lattice.alpha * inputs[f"post{m}"]
         )
         for m, lattice in enumerate(lattices)
     ]
