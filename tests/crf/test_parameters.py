@@ -1,3 +1,5 @@
+"""The nine numbers: plain floats, validated, without torch."""
+
 import json
 import subprocess
 import sys

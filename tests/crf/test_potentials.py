@@ -1,3 +1,5 @@
+"""Scores from probabilities, labels and other tools' energies."""
+
 import math
 
 import numpy as np

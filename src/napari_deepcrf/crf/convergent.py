@@ -30,6 +30,10 @@ from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 
 MULTIPLIER_STEPS = 50
 LOG_STEPS = 50
+"""Most steps of the outer and the inner Newton iteration: random programs of 2 to 200 labels, with
+numbers from 0.001 to 1000, take up to 11 and 9."""
+ROUNDING = 32
+"""An iteration has converged once it moves by less than so many rounding errors."""
 
 
 def convexity_shift(problem: MeanFieldProblem) -> Tensor:
@@ -87,7 +91,7 @@ class _SolvePixels(Function):
         # decreasing, convex Σ q(λ) = 1 approaches the root from one side only.
         a = target - target.amax(1, keepdim=True)
         multiplier = -c
-        tolerance = 32 * torch.finfo(target.dtype).eps
+        tolerance = ROUNDING * torch.finfo(target.dtype).eps
         for _ in range(MULTIPLIER_STEPS):
             q = _stationary(a - multiplier, c)
             excess = q.sum(1, keepdim=True) - 1
@@ -118,7 +122,7 @@ def _stationary(right: Tensor, c: Tensor) -> Tensor:
     most about r; every later iterate lies above the root, so that no step can run away.
     """
     x = torch.minimum(right, (right.clamp(min=1.0) / c).log())
-    tolerance = 32 * torch.finfo(right.dtype).eps
+    tolerance = ROUNDING * torch.finfo(right.dtype).eps
     for _ in range(LOG_STEPS):
         q = x.exp()
         step = (right - x - c * q) / (1 + c * q)

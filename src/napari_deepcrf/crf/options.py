@@ -1,4 +1,4 @@
-"""The dense CRF's choices, named and checked in one place."""
+"""The dense CRF's choices: checked in one place, and what each means for its kernels."""
 
 from __future__ import annotations
 

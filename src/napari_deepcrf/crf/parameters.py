@@ -1,4 +1,7 @@
-"""The nine numbers of the dense CRF as a plain, validated value; needs no torch."""
+"""The nine numbers of the dense CRF, and those of one kernel, as plain, validated values.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,14 @@ class CRFParameters:
     """Weights and widths of the spatial and the bilateral Gaussian kernel [paper, eq. 9].
 
     A width is one number for all axes or channels, or one number for each: (y, x), (z, y, x), or
-    one per image channel. Every number must be positive and finite.
+    one per image channel.
+
+    Raises
+    ------
+    ValueError
+        For a number that is not positive and finite.
+    TypeError
+        For what is no number.
     """
 
     w_spatial: float = 3.0
@@ -47,13 +57,45 @@ class CRFParameters:
         Raises
         ------
         ValueError
-            For an unknown name or a value that is not positive and finite.
+            For an unknown name.
+        ValueError, TypeError
+            As the constructor.
         """
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"CRF parameters: unknown name {unknown[0]!r}, known: {sorted(known)}")
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelParameters:
+    """Weight and widths of one Gaussian kernel.
+
+    Widths are given as those of `CRFParameters`; without ``theta_colour`` the kernel compares
+    positions alone.
+
+    Raises
+    ------
+    ValueError
+        For a number that is not positive and finite.
+    TypeError
+        For what is no number.
+    """
+
+    weight: float
+    """In units of the scores (nats)."""
+    theta_position: Width
+    """Pixels."""
+    theta_colour: Width | None = None
+    """Grey levels of 0-255."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _positive("weight", self.weight))
+        for name in ("theta_position", "theta_colour"):
+            value = getattr(self, name)
+            if value is not None or name == "theta_position":
+                object.__setattr__(self, name, _width(name, value))
 
 
 def _positive(name: str, value: object) -> float:
@@ -71,22 +113,3 @@ def _width(name: str, value: object) -> Width:
     if not value:
         raise ValueError(f"{name}: expected at least one number, got none")
     return tuple(_positive(name, v) for v in value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelParameters:
-    """One further Gaussian kernel; without ``theta_colour`` it compares positions alone."""
-
-    weight: float
-    """In units of the scores (nats)."""
-    theta_position: Width
-    """Pixels."""
-    theta_colour: Width | None = None
-    """Grey levels of 0-255."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _positive("weight", self.weight))
-        for name in ("theta_position", "theta_colour"):
-            value = getattr(self, name)
-            if value is not None or name == "theta_position":
-                object.__setattr__(self, name, _width(name, value))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SIDE = 8
+"""Pixels of one cell of a network's score map."""
 
 
 def check_image(image: Any) -> NDArray[np.float32]:

@@ -103,7 +103,7 @@ def jitter_colours(
     )
     grey = result.mean(axis=2, keepdims=True)
     mean = float(grey.mean())
-    # Colours about their grey, then everything about the mean, then all levels: one expression.
+    # Colours about their grey, then everything about the mean, then all levels.
     result = grey + saturation * (result - grey)
     result = brightness * (mean + contrast * (result - mean))
     clipped: NDArray[np.float32] = np.clip(result, 0, 255).astype(np.float32)

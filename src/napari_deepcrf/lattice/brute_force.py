@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 BLOCK_ELEMENTS = 2**23
+"""Elements of a block of rows of K, 32 MB in float32: a few of them are all the memory it takes."""
 
 
 @dataclass(frozen=True, eq=False)

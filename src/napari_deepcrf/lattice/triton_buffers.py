@@ -12,7 +12,9 @@ from napari_deepcrf.lattice.triton_join import JoinedLattices
 from napari_deepcrf.lattice.triton_updates import Potentials
 
 LEAST_ROOM = 64
+"""Vertices, pieces or split vertices that there is room for at the least."""
 MOST_WASTE = 4
+"""How many times larger than needed room may be: every idle program of a graph costs time."""
 
 
 @dataclass(frozen=True)
