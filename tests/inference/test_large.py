@@ -11,8 +11,9 @@ import zarr
 
 import napari_deepcrf as ndc
 from napari_deepcrf.inference import Predictor, memory
-from napari_deepcrf.inference.large import TiledImage, segment_large
+from napari_deepcrf.inference.large import segment_large
 from napari_deepcrf.inference.tile_crf import lattice_phase
+from napari_deepcrf.inference.tiled_image import TiledImage
 from napari_deepcrf.lattice.lattice import Lattice
 
 
@@ -82,7 +83,7 @@ def test_other_crfs_leave_no_seams_either(model, photo, options):
 def test_a_thin_surrounding_is_used_where_kernels_are_wide(predictor, photo):
     crf = ndc.DenseCRF(ndc.CRFParameters(theta_gamma=1.5, w_bilateral=4, theta_alpha=40))
     work = TiledImage(photo, predictor, crf=crf, tile=176, workers=1)
-    assert work.surroundings.step == 2
+    assert work.surroundings.step == 4
     with torch.inference_mode():
         tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
         whole = crf(predictor.model.unary(tensor), tensor)[0].max(0).indices.numpy()

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from napari_deepcrf.inference import memory
-from napari_deepcrf.inference.large import TiledImage
+from napari_deepcrf.inference.tiled_image import TiledImage
 
 KILLED = """
 import sys

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.score_maps import reach, reduce_window, score_maps
+from napari_deepcrf.inference.resampling import reduce_window
+from napari_deepcrf.inference.score_maps import reach, score_maps
 from napari_deepcrf.models import VGG16, MobileNetV2, UnaryNetwork
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
@@ -26,7 +27,7 @@ def _maps(network, image, view, window):
 
 @pytest.mark.parametrize("size", [(64, 104), (203, 331), (310, 500)])
 def test_reducing_in_bands_is_pytorchs_antialiased_bilinear(photo, size, monkeypatch):
-    monkeypatch.setattr("napari_deepcrf.inference.score_maps.BAND", 5000)
+    monkeypatch.setattr("napari_deepcrf.inference.resampling.BAND", 5000)
     tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
     whole = F.interpolate(tensor, size=size, mode="bilinear", antialias=True)
     got = reduce_window(LazyImage.of(photo), size, (11, 57), (23, size[1]))

@@ -1,212 +1,24 @@
-"""Images of any size: overlapping tiles, read and written one by one, run by Dask.
+"""Images of any size from disk to disk, tile by tile.
 
-    from napari_deepcrf.inference.large import segment_large
-    segment_large("slide.ome.zarr", "voc-compact", "labels.ome.zarr", view=1024, on_progress=print)
-
-First the network scores the image as a whole on one scale (`score_maps`), then the CRF of every
-tile is run with what it needs of its surroundings (`tiling`, `tile_crf`), so that tiles leave no
-seams. See docs/large-images.md for what was measured.
+from napari_deepcrf.inference.large import segment_large
+segment_large("slide.ome.zarr", "voc-compact", "labels.ome.zarr", view=1024, on_progress=print)
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
-from numpy.typing import NDArray
-
 from napari_deepcrf.crf import DenseCRF
-from napari_deepcrf.device import release_memory, with_fallback
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
-from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.memory import NETWORK_BYTES, TilePlan, plan_tiles
+from napari_deepcrf.inference.memory import TilePlan
 from napari_deepcrf.inference.predictor import Predictor, Progress
 from napari_deepcrf.inference.run_record import RunRecord, model_digest
-from napari_deepcrf.inference.score_maps import STRIDE, ScoreMaps, map_bytes, score_maps
-from napari_deepcrf.inference.tile_crf import TileCRF
-from napari_deepcrf.inference.tiling import Tile, cut
+from napari_deepcrf.inference.tiled_image import Labels, TiledImage
+from napari_deepcrf.inference.tiling import Tile
 from napari_deepcrf.models import DeepCRF
-
-NETWORK_WINDOW = 2048
-"""Most pixels a side of the reduced image that the network is given at once."""
-NETWORK_SHARE = 0.8e9
-"""Bytes that a window of the network may take at most."""
-
-Labels = NDArray[np.unsignedinteger[Any]]
-
-
-class TiledImage:
-    """One image, a model and a CRF, to be segmented tile by tile.
-
-    Parameters
-    ----------
-    image
-        What `LazyImage.of` takes: arrays, memory maps, pyramids, zarr and OME-Zarr.
-    predictor
-        The model on its device.
-    view
-        How many pixels of the image the network is to see side by side. None: all of it, as for
-        an image that fits, which makes small objects of a large image vanish.
-    crf
-        In place of the model's own.
-    memory
-        Bytes for the whole process; by default half of the free memory is used.
-    tile, workers
-        Pixels a side and tiles at once, where the plan should not choose them.
-
-    Raises
-    ------
-    ValueError
-        For an image, a CRF or a limit that cannot be worked with.
-    """
-
-    def __init__(
-        self,
-        image: Any,
-        predictor: Predictor,
-        *,
-        view: int | None = None,
-        crf: DenseCRF | None = None,
-        memory: int | None = None,
-        tile: int | None = None,
-        workers: int | None = None,
-    ) -> None:
-        self.predictor = predictor
-        model = predictor.model
-        self.crf = (crf or model.crf).to(predictor.device).eval()
-        self.image = LazyImage.of(image)
-        self.view = max(self.image.shape) if view is None else view
-        if self.view < STRIDE:
-            raise ValueError(f"view: expected at least {STRIDE} pixels, got {view}")
-        if tile is not None and tile < 1:
-            raise ValueError(f"tile: expected at least one pixel, got {tile}")
-        self.surroundings = TileCRF(self.crf, self.image.shape, (0.0,) * 3).surroundings
-        self.plan = plan_tiles(
-            self.image.shape,
-            len(model.class_names),
-            self.surroundings,
-            kernels=len(self.crf.kernels),
-            limit=memory,
-            tile=tile,
-            workers=workers or (None if predictor.device.type == "cpu" else 1),
-            maps=map_bytes(model.network, self.image.shape, self.view),
-        )
-        self.tiles = cut(self.image.shape, self.plan.tile)
-
-    def scores(self, on_progress: Progress | None = None) -> ScoreMaps:
-        """What the network says about the whole image; ``on_progress`` counts its windows."""
-        network = self.predictor.model.network
-
-        def work(device: torch.device) -> ScoreMaps:
-            with self.predictor.model_on(device):
-                return score_maps(
-                    network,
-                    self.image,
-                    view=self.view,
-                    window=_network_window(network),
-                    device=device,
-                    on_progress=on_progress or (lambda done, total: None),
-                )
-
-        return with_fallback(self.predictor.device, work)
-
-    def run(
-        self,
-        scores: ScoreMaps,
-        write: Callable[[Tile, Labels], None],
-        *,
-        tiles: Sequence[Tile] | None = None,
-        on_tile: Callable[[Tile], None] | None = None,
-    ) -> None:
-        """Label tiles, by default all, ``plan.workers`` at once, with Dask's threads.
-
-        ``write`` receives every tile's (H, W) labels, in a worker's thread; ``on_tile`` is called
-        after that, in the caller's. What either raises stops the run and reaches the caller;
-        tiles that are being worked on then are not written.
-        """
-        wanted = {tile.number: tile for tile in (self.tiles if tiles is None else tiles)}
-        stop = threading.Event()
-        tile_crf = TileCRF(self.crf, self.image.shape, self._mean_colour())
-
-        def one(number: int) -> int:
-            if not stop.is_set():
-                labels = self._labels(tile_crf, scores, wanted[number])
-                if not stop.is_set():
-                    write(wanted[number], labels)
-            return number
-
-        def told(_key: object, number: int, *_: object) -> None:
-            if on_tile is not None:
-                on_tile(wanted[number])
-
-        tasks = [delayed(one, pure=False)(number) for number in wanted]
-        try:
-            with Callback(posttask=told):
-                compute(*tasks, scheduler="threads", num_workers=self.plan.workers)
-        finally:
-            stop.set()
-            release_memory(self.predictor.device)
-
-    def labels(self, on_progress: Progress | None = None) -> NDArray[Any]:
-        """(H, W) labels in memory; ``on_progress`` counts the network's part as one tile."""
-        report = on_progress or (lambda done, total: None)
-        total = len(self.tiles) + 1
-        report(0, total)
-        scores = self.scores()
-        report(1, total)
-        dtype = np.uint8 if scores.num_classes <= 256 else np.uint16
-        out: NDArray[Any] = np.zeros(self.image.shape, dtype)
-        done = 1
-
-        def write(tile: Tile, labels: Labels) -> None:
-            out[tile.region] = labels
-
-        def told(tile: Tile) -> None:
-            nonlocal done
-            done += 1
-            report(done, total)
-
-        self.run(scores, write, on_tile=told)
-        return out
-
-    def _labels(self, tile_crf: TileCRF, scores: ScoreMaps, tile: Tile) -> Labels:
-        points = self.surroundings.points(tile, self.image.shape)
-        rows, columns = points.window
-        stored = self.image.raw(slice(*rows), slice(*columns))
-        near = np.arange(*points.rows), np.arange(*points.columns)
-        far = points.grid_rows, points.grid_columns
-        colours, unary = (
-            points.join(*(get(*places) for places in (near, far)))
-            for get in (
-                lambda y, x: self._colours(stored[np.ix_(y - rows[0], x - columns[0])]),
-                scores.at,
-            )
-        )
-
-        def work(device: torch.device) -> Labels:
-            own = tile_crf if device == self.predictor.device else _on(tile_crf, device)
-            tensors = (torch.from_numpy(values).to(device) for values in (unary, colours))
-            return own.labels(points, *tensors)
-
-        return with_fallback(self.predictor.device, work)
-
-    def _colours(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """(3, h, w) grey levels of stored pixels (h, w, C)."""
-        return self.image.grey(stored).transpose(2, 0, 1)
-
-    def _mean_colour(self) -> tuple[float, ...]:
-        """Of the whole image, where the CRF's lattices are taken about it."""
-        if self.crf.quality == "fast":
-            return (0.0, 0.0, 0.0)
-        return self.image.mean()
 
 
 def segment_large(
@@ -250,7 +62,7 @@ def segment_large(
     OSError
         If the output cannot be written; finished tiles stay.
     """
-    out, report = Path(out), on_progress or (lambda done, total: None)
+    out = Path(out)
     predictor = model if isinstance(model, Predictor) else Predictor(model, device=device)
     work = TiledImage(
         image,
@@ -265,34 +77,45 @@ def segment_large(
         on_plan(work.plan)
     identity = _identity(work)
     record = RunRecord.start(out, {**identity, "tile": work.plan.tile})
-    names = predictor.class_names
-    if out.exists():
-        labels = LabelPyramid.open(out)
-    else:
-        labels = LabelPyramid.create(
-            out,
-            work.image.shape,
-            tile=work.plan.tile,
-            class_names=names,
-            attributes={"napari-deepcrf": identity},
-        )
-    finished = record.finished()
-    todo = [one for one in work.tiles if one.number not in finished]
-    counter = _Counter(report, done=len(finished), total=len(work.tiles))
-    counter.tell()
-    if todo:
-        scores = record.scores()
-        if scores is None:
-            scores = work.scores(counter.windows)
-            record.keep_scores(scores)
-
-        def write(tile: Tile, values: Labels) -> None:
-            labels.write(tile, values)
-            record.add(tile.number)
-
-        work.run(scores, write, tiles=todo, on_tile=counter.tile)
+    _fill(_labels_at(out, work, identity), record, work, on_progress)
     record.complete()
     return out
+
+
+def _labels_at(out: Path, work: TiledImage, identity: dict[str, Any]) -> LabelPyramid:
+    """The labels of an earlier run, or new ones."""
+    if out.exists():
+        return LabelPyramid.open(out)
+    return LabelPyramid.create(
+        out,
+        work.image.shape,
+        tile=work.plan.tile,
+        class_names=work.predictor.class_names,
+        attributes={"napari-deepcrf": identity},
+    )
+
+
+def _fill(
+    labels: LabelPyramid, record: RunRecord, work: TiledImage, on_progress: Progress | None
+) -> None:
+    """Write the tiles that are missing, each into its place and then into the record."""
+    finished = record.finished()
+    todo = [tile for tile in work.tiles if tile.number not in finished]
+    report = on_progress or (lambda done, total: None)
+    counter = _Counter(report, done=len(work.tiles) - len(todo), total=len(work.tiles))
+    counter.tell()
+    if not todo:
+        return
+    scores = record.scores()
+    if scores is None:
+        scores = work.scores(counter.windows)
+        record.keep_scores(scores)
+
+    def write(tile: Tile, values: Labels) -> None:
+        labels.write(tile, values)
+        record.add(tile.number)
+
+    work.run(scores, write, tiles=todo, on_tile=counter.tile)
 
 
 @dataclass
@@ -330,17 +153,3 @@ def _identity(work: TiledImage) -> dict[str, Any]:
         "crf": crf_configuration(work.crf),
         "view": work.view,
     }
-
-
-def _network_window(network: Any) -> int:
-    """Pixels a side that keep the network's first layers within their share of the memory."""
-    first = next(m for m in network.backbone.modules() if isinstance(m, torch.nn.Conv2d))
-    affordable = (NETWORK_SHARE / (NETWORK_BYTES * first.out_channels)) ** 0.5
-    return int(min(NETWORK_WINDOW, affordable))
-
-
-def _on(tile_crf: TileCRF, device: torch.device) -> TileCRF:
-    """A copy of a tile's CRF on another device."""
-    from copy import deepcopy
-
-    return replace(tile_crf, crf=deepcopy(tile_crf.crf).to(device))

@@ -156,7 +156,7 @@ def plan_tiles(
     most = workers or os.cpu_count() or 1
     plan = None
     for size in tiles:
-        points = _largest(shape, size, surroundings)
+        points = surroundings.count(size, shape)
         for count in (most,) if workers else range(most, 0, -1):
             together = min(count, math.ceil(shape[0] / size) * math.ceil(shape[1] / size))
             needed = together * crf_bytes(points, classes, kernels=kernels) + maps + BAND_BYTES
@@ -168,10 +168,3 @@ def plan_tiles(
         f"memory: expected at least {(plan.needed + present) / 1e9:.2f} GB for {plan}, "
         f"got {(room + present) / 1e9:.2f} GB"
     )
-
-
-def _largest(shape: tuple[int, int], tile: int, surroundings: Surroundings) -> int:
-    """Points of a tile in the middle of the image, or as much of one as there is."""
-    near = math.prod(min(n, tile + 2 * surroundings.ring) for n in shape)
-    far = math.prod(min(n, tile + 2 * surroundings.halo) for n in shape)
-    return near + (far - near) // surroundings.step**2

@@ -112,8 +112,8 @@ class Predictor:
         ValueError
             As ``segment`` does, and where even the smallest tiles take more than ``memory``.
         """
-        from napari_deepcrf.inference.large import TiledImage
         from napari_deepcrf.inference.memory import fits
+        from napari_deepcrf.inference.tiled_image import TiledImage
 
         pixels = np.asarray(image)
         if pixels.ndim > 1 and not fits(pixels.shape[:2], len(self.class_names), limit=memory):

@@ -5,9 +5,6 @@ reduce an image of ``view`` pixels, which is how many pixels of this one it is t
 With ``view`` equal to the longer side these are the very scores of `UnaryNetwork`. The reduced
 image is scored in windows that overlap by the network's reach, so that they leave no seam; the
 maps, an eighth as long and wide as the reduced image, stay in memory.
-
-A `FineUnaryNetwork` looks at an image as a whole, whatever its size. Where it cannot have that, it
-gets windows of ``view`` pixels, each as if it were an image, whose scores fade into each other.
 """
 
 from __future__ import annotations
@@ -19,28 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from dask.base import compute
-from dask.delayed import delayed
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from torch import nn
 
 from napari_deepcrf.device import network_precision
+from napari_deepcrf.inference.fine_map import FINE_SIDE, fine_map
 from napari_deepcrf.inference.lazy_image import LazyImage
+from napari_deepcrf.inference.resampling import STRIDE, FloatArray, interpolation, reduce_window
 from napari_deepcrf.inference.tiling import Span
 from napari_deepcrf.models import UnaryNetwork
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
-
-STRIDE = 8
-"""Pixels of the reduced image from one score to the next."""
-FINE_SIDE = 2048
-"""Most pixels a side that a fine network is given; larger views are reduced to so many."""
-FADE = 4
-"""One in so many pixels of a fine network's window is shared with the next."""
-BAND = 1 << 21
-"""Pixels of the image that a thread reduces at a time."""
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +48,7 @@ class ScoreMaps:
             return total
         for scores in self.maps:
             (y, down), (x, along) = (
-                _interpolation(places, size, coarse)
+                interpolation(places, size, coarse)
                 for places, size, coarse in zip(
                     (rows, columns), self.shape, scores.shape[1:], strict=True
                 )
@@ -87,7 +72,8 @@ def score_maps(
     ``window`` is the most pixels a side of the reduced image that the network is given at once.
     """
     if isinstance(network, FineUnaryNetwork):
-        return _fine_maps(network, image, view, device, on_progress)
+        found = fine_map(network, image, view=view, device=device, on_progress=on_progress)
+        return ScoreMaps(image.shape, (found,))
     plans = [
         _Plan.of(network, image.shape, scale * network.reduction(view), window)
         for scale in network.scales
@@ -119,59 +105,6 @@ def map_bytes(network: UnaryNetwork, shape: tuple[int, int], view: int) -> int:
         factor = network.reduction(view) / STRIDE
         scores = math.prod(shape) * sum((scale * factor) ** 2 for scale in network.scales)
     return int(4 * network.backbone.num_classes * scores)
-
-
-def _fine_maps(
-    network: FineUnaryNetwork,
-    image: LazyImage,
-    view: int,
-    device: torch.device,
-    on_progress: Callable[[int, int], None],
-) -> ScoreMaps:
-    """Scores of every pixel where the network sees all, else of every cell of 8 × 8 pixels."""
-    side = min(view, FINE_SIDE)
-    size = tuple(max(STRIDE, round(n * side / view)) for n in image.shape)
-    height, width = size
-    spans = [_windows(n, side) for n in size]
-    windows = [(rows, columns) for rows in spans[0] for columns in spans[1]]
-    cell = 1 if len(windows) == 1 else STRIDE
-    total = np.zeros(
-        (network.backbone.num_classes, -(-height // cell), -(-width // cell)), np.float32
-    )
-    weight = np.zeros(total.shape[1:], np.float32)
-    for done, (rows, columns) in enumerate(windows):
-        on_progress(done, len(windows))
-        reduced = reduce_window(image, (height, width), rows, columns)
-        tensor = torch.from_numpy(reduced).permute(2, 0, 1)[None].to(device)
-        with torch.inference_mode(), network_precision(device):
-            found = network(tensor) if cell == 1 else network.coarse(tensor)
-        scores = found[0].float().cpu().numpy()
-        ramp = np.minimum.outer(*(_ramp(n, side // (FADE * cell)) for n in scores.shape[1:]))
-        place = tuple(
-            slice(span[0] // cell, span[0] // cell + n)
-            for span, n in zip((rows, columns), scores.shape[1:], strict=True)
-        )
-        total[:, *place] += ramp * scores
-        weight[place] += ramp
-    on_progress(len(windows), len(windows))
-    total /= weight
-    return ScoreMaps(image.shape, (total,))
-
-
-def _windows(size: int, side: int) -> list[Span]:
-    """Spans of ``side`` that cover an axis and overlap, begun at whole cells."""
-    step = side - side // FADE
-    count = 1 if size <= side else math.ceil((size - side) / step) + 1
-    last = max(0, size - side)
-    starts = [math.ceil(last * k / max(1, count - 1) / STRIDE) * STRIDE for k in range(count)]
-    return [(first, min(first + side, size)) for first in starts]
-
-
-def _ramp(size: int, fade: int) -> FloatArray:
-    """Weights along a window of so many scores, falling towards both ends."""
-    from_end = np.minimum(np.arange(size), np.arange(size)[::-1]) + 1
-    weights: FloatArray = np.minimum(1, from_end / (fade + 1)).astype(np.float32)
-    return weights
 
 
 @dataclass(frozen=True)
@@ -247,69 +180,3 @@ def _score_window(
     y, x = rows[0] - top, columns[0] - left
     kept: FloatArray = scores[:, y : y + rows[1] - rows[0], x : x + columns[1] - columns[0]]
     return kept
-
-
-def reduce_window(image: LazyImage, size: tuple[int, int], rows: Span, columns: Span) -> FloatArray:
-    """A window (h, w, 3) of the image resized to ``size``, as PyTorch's antialiased bilinear.
-
-    The image is read in bands, so that memory does not grow with the reduction.
-    """
-    (y, down), (x, along) = (
-        _reduction(n, m, span)
-        for n, m, span in zip(image.shape, size, (rows, columns), strict=True)
-    )
-    out = np.zeros((rows[1] - rows[0], (columns[1] - columns[0]) * 3), np.float32)
-    across, by_row = along.tocsc(), down.tocsc()
-    height = max(1, BAND // (x[1] - x[0]))
-    threads = torch.get_num_threads()
-
-    def narrowed(first: int) -> FloatArray:
-        """The band from line ``first`` on, reduced along its lines: (lines, columns * 3)."""
-        band = image.read(slice(first, min(first + height, y[1])), slice(*x))
-        narrow = across @ band.transpose(1, 0, 2).reshape(x[1] - x[0], -1)
-        by_line: FloatArray = narrow.reshape(-1, len(band), 3).transpose(1, 0, 2)
-        return by_line.reshape(len(band), -1)
-
-    lines = range(y[0], y[1], height)
-    for group in (lines[k : k + threads] for k in range(0, len(lines), threads)):
-        tasks = [delayed(narrowed, pure=False)(first) for first in group]
-        bands = compute(*tasks, scheduler="threads", num_workers=threads)
-        for first, narrow in zip(group, bands, strict=True):
-            out += by_row[:, first - y[0] : first - y[0] + len(narrow)] @ narrow
-    return out.reshape(rows[1] - rows[0], -1, 3)
-
-
-def _reduction(size: int, reduced: int, span: Span) -> tuple[Span, csr_matrix]:
-    """The pixels that reduced pixels ``span`` come from, and their weights (reduced, pixels).
-
-    A triangle as wide as the reduction, normalised, about the centre of every reduced pixel.
-    """
-    scale = size / reduced
-    support = max(scale, 1.0)
-    centre = scale * (np.arange(*span) + 0.5)
-    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + support + 0.5).astype(np.int64), size)
-    width = int((last - first).max())
-    place = first[:, None] + np.arange(width)
-    weight = np.maximum(0, 1 - np.abs(place + 0.5 - centre[:, None]) / support)
-    weight *= place < last[:, None]
-    weight /= weight.sum(1, keepdims=True)
-    begin, end = int(first.min()), int(last.max())
-    entries = place < end
-    row = np.broadcast_to(np.arange(len(centre))[:, None], place.shape)[entries]
-    values = weight[entries].astype(np.float32), (row, place[entries] - begin)
-    return (begin, end), csr_matrix(values, shape=(len(centre), end - begin))
-
-
-def _interpolation(places: NDArray[np.int64], size: int, coarse: int) -> tuple[Span, FloatArray]:
-    """The scores that places on an axis lie between, and bilinear weights (places, scores)."""
-    source = np.maximum((places + 0.5) * (coarse / size) - 0.5, 0)
-    lower = np.minimum(source.astype(np.int64), coarse - 1)
-    upper = np.minimum(lower + 1, coarse - 1)
-    share = (source - lower).astype(np.float32)
-    begin, end = int(lower[0]), int(upper[-1]) + 1
-    weights = np.zeros((len(places), end - begin), np.float32)
-    row = np.arange(len(places))
-    weights[row, lower - begin] = 1 - share
-    weights[row, upper - begin] += share
-    return (begin, end), weights

@@ -88,13 +88,10 @@ class TileCRF:
             (C, N) in 0–255, on the device of the scores.
         """
         mass = torch.from_numpy(points.mass()).to(scores)
-        rows, columns = (torch.from_numpy(p).to(scores) for p in points.positions())
         terms, own = [], torch.zeros_like(mass)
         for kernel in self.crf.kernels:
             spatial = kernel.log_theta_colour is None
-            gaussian = self._gaussian(
-                kernel, points, [columns, rows], [] if spatial else [*colours]
-            )
+            gaussian = self._gaussian(kernel, points, colours[:0] if spatial else colours)
             row_sum = gaussian.apply(mass[:, None])[:, 0]
             pre, post = normalizers(row_sum, self.crf.options.normalization, 1)
             term = PairwiseTerm(gaussian, pre * mass, post, kernel.weight)
@@ -114,30 +111,31 @@ class TileCRF:
         )
         return labels if len(scores) <= 256 else labels.astype(np.uint16)
 
-    def _gaussian(
-        self,
-        kernel: LearnableKernel,
-        points: TilePoints,
-        positions: list[Tensor],
-        colours: list[Tensor],
-    ) -> Gaussian:
+    def _gaussian(self, kernel: LearnableKernel, points: TilePoints, colours: Tensor) -> Gaussian:
+        """A kernel over positions and, where there are any, colours (C, N)."""
         widths = kernel.widths(2, len(self.mean_colour))
-        method = self.crf.options.method(spatial=not colours)
+        method = self.crf.options.method(spatial=not len(colours))
         if method.kind == "grid":
             taps = spatial_taps(widths, points.near_shape, GRID_RADIUS[widths.dtype])
             return GridGaussian(points.near_shape, taps)
+        along_x, along_y = widths[:2].tolist()
+        rows, columns = (
+            torch.from_numpy(p).to(colours) for p in points.positions((along_y, along_x))
+        )
+        # One plane for each dimension, as kernels read them.
+        features = torch.cat([columns[None], rows[None], colours])
+        features /= widths[:, None]
         origin = [float(points.columns[0]), float(points.rows[0])] + [0.0] * len(colours)
         if method.passes == 2:
             height, width = self.shape
             centre = [(width - 1) / 2, (height - 1) / 2, *self.mean_colour[: len(colours)]]
             origin = [o - c for o, c in zip(origin, centre, strict=True)]
-        features = torch.stack(positions + colours, 1) / widths
         shift = torch.tensor(origin, dtype=torch.float64) / widths.double().cpu()
         if method.passes == 2:
-            features, shift = features.flip(1), shift.flip(0)
-        features += lattice_phase(shift, passes=method.passes).to(features)
+            features, shift = features.flip(0), shift.flip(0)
+        features += lattice_phase(shift, passes=method.passes).to(features)[:, None]
         backend = self.crf.options.backend
-        lattice = Lattice.build(features, ring=method.ring, passes=method.passes, backend=backend)
+        lattice = Lattice.build(features.T, ring=method.ring, passes=method.passes, backend=backend)
         return LatticeGaussian(lattice, lattice.weight)
 
 

@@ -1,13 +1,13 @@
 """How an image is cut into tiles, and what of its surroundings a tile needs.
 
-A pixel's label depends on all pixels within reach of the widest kernel. Pixels that are only needed
-for their messages are taken thinly: on a coarse grid, each with the mass of the cell it stands
-for. A Gaussian of width θ sampled every s pixels is summed with a relative error of about
-2 exp(-2 π² θ²/s²), so that the narrowest kernel that a grid may serve is 1.5 s wide. Narrower
-kernels get a ring of every pixel around the tile instead.
+A pixel's label depends on all pixels within reach of the widest kernel. Those that are only needed
+for their messages are taken thinly, the more so the farther they are: a zone has every 2ᵏ-th pixel
+of every 2ᵏ-th row, each with the mass of the cell that it stands for. A Gaussian of width θ sampled
+every s pixels is summed with a relative error of about 2 exp(-2 π² θ²/s²), so that a kernel must be
+at least 1.5 s wide. A narrower one is widened to that beyond the ring, where labels are not kept.
 
-      halo     · · · · · · · ·     four widths of the widest kernel, every s-th pixel
-      ring     · ┌─────────┐ ·     four widths of the kernels below 1.5 s, every pixel
+      zones    · · · · · · · ·     to four widths of the widest kernel, thinner outwards
+      ring     · ┌─────────┐ ·     every pixel, at least four widths of the narrow kernels
       core     · │ ┌─────┐ │ ·     the tile itself: its labels are kept
                · │ └─────┘ │ ·
                · └─────────┘ ·
@@ -16,8 +16,9 @@ kernels get a ring of every pixel around the tile instead.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,16 +28,21 @@ from numpy.typing import NDArray
 HALO_WIDTHS = 4.0
 """A Gaussian has 0.006 % of its mass beyond four widths."""
 RING_WIDTHS = 4.0
-RING_SHARE = 0.25
 RING_LEAST = 24
-"""The ring is at least this share of the widest kernel's width, and so many pixels."""
-GRID_WIDTHS = 16.0
-"""The widest kernel is sampled at least this many times within one width."""
+"""The ring is at least so many pixels."""
+ZONE_WIDTHS = (0.25, 1.2, 2.0)
+"""How many of the widest kernel's widths every pixel, every 2nd and every 4th is taken for."""
+SAMPLES = 10.0
+"""The widest kernel is sampled at least so many times within one width."""
 NARROWEST = 1.5
+"""The least width of a kernel over a grid, in steps of that."""
 
 _Value = TypeVar("_Value", bound=np.generic)
+FloatArray = NDArray[np.float32]
 Span = tuple[int, int]
 """First index, and the one behind the last."""
+Spans = tuple[Span, Span]
+"""Rows and columns of a rectangle."""
 
 
 @dataclass(frozen=True)
@@ -67,63 +73,99 @@ def cut(shape: tuple[int, int], size: int) -> list[Tile]:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What around a tile is read: all of a ring, and a grid over a halo, in pixels."""
+    """What around a tile is read."""
 
-    ring: int
-    halo: int
-    step: int
-    """Distance of the grid's points, a power of two; 1 where every pixel is taken."""
+    reach: tuple[int, ...]
+    """Pixels around a tile: entry k is where every 2ᵏ-th pixel ends to be taken."""
+
+    @property
+    def ring(self) -> int:
+        """How far around a tile every pixel is taken."""
+        return self.reach[0]
+
+    @property
+    def halo(self) -> int:
+        """How far around a tile anything is taken."""
+        return self.reach[-1]
+
+    @property
+    def step(self) -> int:
+        """Distance of the outermost points in pixels, a power of two."""
+        return 1 << (len(self.reach) - 1)
 
     @classmethod
     def of(cls, widths: Sequence[float], *, thin: bool = True) -> Surroundings:
         """Those that kernels of these widths over positions need, in pixels.
 
-        Without ``thin`` the halo is taken whole, for kernels that only filter full grids.
+        Without ``thin`` every pixel of the halo is taken, for kernels that only filter full grids.
         """
-        halo = math.ceil(HALO_WIDTHS * max(widths))
-        step = 2 ** max(0, math.floor(math.log2(max(widths) / GRID_WIDTHS))) if thin else 1
-        if step == 1:
-            return cls(ring=halo, halo=halo, step=1)
-        narrow = [width for width in widths if width < NARROWEST * step]
-        ring = max(RING_WIDTHS * max(narrow, default=0.0), RING_SHARE * max(widths), RING_LEAST)
-        ring = math.ceil(ring / step) * step
-        return cls(ring=ring, halo=max(halo, ring), step=step)
+        widest = max(widths)
+        halo = math.ceil(HALO_WIDTHS * widest)
+        zones = max(0, math.floor(math.log2(widest / SAMPLES))) if thin else 0
+        inner = [math.ceil(share * widest) for share in ZONE_WIDTHS[:zones]]
+        if inner:
+            step = 1 << len(inner)
+            narrow = [width for width in widths if width < NARROWEST * step]
+            ring = max(inner[0], math.ceil(RING_WIDTHS * max(narrow, default=0.0)), RING_LEAST)
+            inner = [min(max(ring, reach), halo) for reach in inner]
+        return cls(reach=(*inner, halo))
 
     def points(self, tile: Tile, shape: tuple[int, int]) -> TilePoints:
         """The pixels that a tile of an H × W image is computed from."""
-        near = tuple(
-            _widened(span, self.ring, n)
-            for span, n in zip((tile.rows, tile.columns), shape, strict=True)
-        )
-        if self.step == 1:
-            none = np.zeros(0, np.int64)
-            return TilePoints(
-                tile, near[0], near[1], none, none, np.zeros((0, 0), bool), none, none
+        spans: list[Spans] = []
+        for zone, reach in enumerate(self.reach):
+            # A border between zones is one between cells of the coarser.
+            cell = min(2 << zone, self.step)
+            rows, columns = (
+                _widened(span, reach, n, cell)
+                for span, n in zip((tile.rows, tile.columns), shape, strict=True)
             )
-        far = [
-            _grid(_widened(span, self.halo, n), self.step, n)
-            for span, n in zip((tile.rows, tile.columns), shape, strict=True)
+            spans.append((rows, columns))
+        zones = [
+            Zone.between(inner, outer, 1 << k)
+            for k, (inner, outer) in enumerate(itertools.pairwise(spans), start=1)
         ]
-        (rows, heights), (columns, lengths) = far
-        outside = ~(_within(rows, near[0])[:, None] & _within(columns, near[1]))
-        return TilePoints(tile, near[0], near[1], rows, columns, outside, heights, lengths)
+        return TilePoints(tile, *spans[0], tuple(zones))
+
+    def count(self, tile: int, shape: tuple[int, int]) -> int:
+        """Most points of a tile of so many pixels a side of an H × W image, about."""
+        sizes = [math.prod(min(n, tile + 2 * reach) for n in shape) for reach in self.reach]
+        zones = enumerate(itertools.pairwise(sizes), start=1)
+        return sizes[0] + sum((outer - inner) >> 2 * k for k, (inner, outer) in zones)
+
+
+@dataclass(frozen=True, eq=False)
+class Zone:
+    """The cells of a grid between two rectangles, row by row; each is known by its middle."""
+
+    spans: Spans
+    """The outer rectangle."""
+    step: int
+    """Pixels a side of a cell that the image's border does not cut."""
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    """The middles of all cells in the outer rectangle."""
+    taken: NDArray[np.bool_]
+    """(rows, columns): which of them are not in the inner one."""
+    mass: NDArray[np.int64]
+    """(points,) pixels of each cell that is taken."""
+
+    @classmethod
+    def between(cls, inner: Spans, outer: Spans, step: int) -> Zone:
+        (rows, heights), (columns, widths) = (_cells(span, step) for span in outer)
+        taken = ~(_within(rows, inner[0])[:, None] & _within(columns, inner[1]))
+        return cls(outer, step, rows, columns, taken, (heights[:, None] * widths)[taken])
 
 
 @dataclass(frozen=True, eq=False)
 class TilePoints:
-    """N pixels: a full rectangle, row by row, then those of a grid outside of it."""
+    """N pixels: a full rectangle, row by row, then those of the zones around it."""
 
     tile: Tile
     rows: Span
     columns: Span
     """The rectangle: the tile and its ring."""
-    grid_rows: NDArray[np.int64]
-    grid_columns: NDArray[np.int64]
-    outside: NDArray[np.bool_]
-    """(grid rows, grid columns): which of the grid's points are taken."""
-    cell_heights: NDArray[np.int64]
-    cell_widths: NDArray[np.int64]
-    """Size of the cell that every row and column of the grid stands for."""
+    zones: tuple[Zone, ...]
 
     @property
     def near_shape(self) -> tuple[int, int]:
@@ -133,41 +175,57 @@ class TilePoints:
     @property
     def count(self) -> int:
         """N."""
-        return math.prod(self.near_shape) + int(self.outside.sum())
-
-    def positions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(N,) rows and (N,) columns, counted from the rectangle's first pixel."""
-        near = np.meshgrid(*(np.arange(n) for n in self.near_shape), indexing="ij")
-        far = np.meshgrid(self.grid_rows, self.grid_columns, indexing="ij")
-        rows, columns = (
-            np.concatenate([a.ravel(), b[self.outside] - first]).astype(np.float32)
-            for a, b, first in zip(near, far, (self.rows[0], self.columns[0]), strict=True)
-        )
-        return rows, columns
-
-    def mass(self) -> NDArray[np.float32]:
-        """(N,) how many pixels of the image every point stands for."""
-        cells = self.cell_heights[:, None] * self.cell_widths
-        ones = np.ones(math.prod(self.near_shape), np.float32)
-        return np.concatenate([ones, cells[self.outside].astype(np.float32)])
+        return math.prod(self.near_shape) + sum(len(zone.mass) for zone in self.zones)
 
     @property
-    def window(self) -> tuple[Span, Span]:
+    def window(self) -> Spans:
         """Rows and columns that hold all of the points."""
-        if not self.outside.any():
-            return self.rows, self.columns
-        return tuple(
-            (min(span[0], int(grid[0])), max(span[1], int(grid[-1]) + 1))
-            for span, grid in (
-                (self.rows, self.grid_rows),
-                (self.columns, self.grid_columns),
-            )
-        )  # type: ignore[return-value]
+        return self.zones[-1].spans if self.zones else (self.rows, self.columns)
 
-    def join(self, near: NDArray[np.float32], far: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C, N) values from the rectangle's (C, h, w) and the grid's (C, rows, columns)."""
-        flat = near.reshape(len(near), -1)
-        return np.concatenate([flat, far[:, self.outside]], axis=1)
+    def gather(
+        self, values: Callable[[NDArray[np.int64], NDArray[np.int64]], FloatArray]
+    ) -> FloatArray:
+        """(C, N) of ``values``, which returns (C, R, K) for R rows and K columns of the image."""
+        near = values(np.arange(*self.rows), np.arange(*self.columns))
+        far = [values(zone.rows, zone.columns)[:, zone.taken] for zone in self.zones]
+        return np.concatenate([near.reshape(len(near), -1), *far], axis=1)
+
+    def mass(self) -> FloatArray:
+        """(N,) how many pixels of the image every point stands for."""
+        ones = np.ones(math.prod(self.near_shape), np.float32)
+        return np.concatenate([ones, *(zone.mass.astype(np.float32) for zone in self.zones)])
+
+    def positions(
+        self, widths: tuple[float, float] = (math.inf, math.inf)
+    ) -> tuple[FloatArray, FloatArray]:
+        """(N,) rows and (N,) columns, counted from the rectangle's first pixel.
+
+        Where a zone is too coarse for a kernel of these ``widths`` along rows and columns, its
+        points lie closer together, which widens the kernel.
+        """
+        scales = [self._scale(axis, width) for axis, width in enumerate(widths)]
+
+        def places(*given: NDArray[np.int64]) -> FloatArray:
+            seen = [np.interp(along, *scale) for along, scale in zip(given, scales, strict=True)]
+            return np.stack(np.meshgrid(*seen, indexing="ij")).astype(np.float32)
+
+        rows, columns = self.gather(places)
+        return rows, columns
+
+    def _scale(self, axis: int, width: float) -> tuple[list[float], list[float]]:
+        """Knots on an axis, and where a kernel of this width is to see them."""
+        first, last = (self.rows, self.columns)[axis]
+        knots, seen = [float(first), float(last)], [0.0, float(last - first)]
+        for zone in self.zones:
+            low, high = zone.spans[axis]
+            share = min(1.0, width / (NARROWEST * zone.step))
+            seen = [
+                seen[0] - share * (knots[0] - low),
+                *seen,
+                seen[-1] + share * (high - knots[-1]),
+            ]
+            knots = [low, *knots, high]
+        return knots, seen
 
     def core(self, values: NDArray[_Value]) -> NDArray[_Value]:
         """(H, W) of the tile itself from (N,) values."""
@@ -177,14 +235,15 @@ class TilePoints:
         return values[: h * w].reshape(h, w)[y : y + height, x : x + width]
 
 
-def _widened(span: Span, by: int, size: int) -> Span:
-    return max(0, span[0] - by), min(size, span[1] + by)
+def _widened(span: Span, by: int, size: int, cell: int) -> Span:
+    first, last = (span[0] - by) // cell * cell, -(-(span[1] + by) // cell) * cell
+    return max(0, first), min(size, last)
 
 
-def _grid(span: Span, step: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The middle and the length of every cell, ``step`` long, that a span touches."""
-    first = np.arange(span[0] // step * step, span[1], step)
-    last = np.minimum(first + step, size)
+def _cells(span: Span, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The middle and the length of every cell, ``step`` long, of a span."""
+    first = np.arange(span[0], span[1], step)
+    last = np.minimum(first + step, span[1])
     return (first + last) // 2, last - first
 
 
