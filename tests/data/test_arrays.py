@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
-from napari_deepcrf.data.arrays import ArrayDataset, from_annotation, to_annotation
+from napari_deepcrf.data.arrays import ArrayDataset, from_annotation
 from napari_deepcrf.data.samples import VOID, DatasetError
 
 
-def test_annotations_there_and_back():
-    annotation = np.array([[0, 1], [2, 254]])
-    labels = from_annotation(annotation)
+def test_annotations_count_from_one_and_zero_is_void():
+    labels = from_annotation(np.array([[0, 1], [2, 254]]))
     assert labels.tolist() == [[VOID, 0], [1, 253]]
-    assert (to_annotation(labels) == annotation).all()
 
 
 def test_names_default_to_numbers():

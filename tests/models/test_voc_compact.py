@@ -16,7 +16,7 @@ def predictor() -> Predictor:
 
 @pytest.mark.parametrize("entry", available_models(), ids=lambda entry: entry.name)
 def test_packaged_models_have_cards(entry: ModelEntry):
-    card = entry.card.read_text(encoding="utf-8")
+    card = model_path(entry.name).with_suffix(".md").read_text(encoding="utf-8")
     assert card.startswith(f"# {entry.name}\n")
     for heading in ("## Data", "## Protocol", "## Figures", "## Known failures"):
         assert heading in card

@@ -5,11 +5,10 @@ import pytest
 from napari_deepcrf.models.zoo import available_models, is_known, model_path
 
 
-def test_every_packaged_model_has_a_file_or_an_address():
+def test_every_model_is_known_and_has_its_file():
     for entry in available_models():
-        assert (entry.file is None) == (entry.url is not None)
-        assert entry.url is None or len(entry.sha256) == 64
         assert is_known(entry.name)
+        assert model_path(entry.name).is_file()
 
 
 def test_unknown_names_are_refused():

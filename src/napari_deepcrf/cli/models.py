@@ -12,8 +12,7 @@ def models(as_json: Json = False) -> None:
 
     entries = available_models()
     if as_json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=2, default=str))
+        print(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     for entry in entries:
-        where = "in the package" if entry.file else "downloaded on first use"
-        print(f"{entry.name:16} {where}: {entry.description}")
+        print(f"{entry.name:16} {entry.description}")

@@ -1,1 +1,7 @@
-"""Datasets and their transformations."""
+"""Datasets, what training makes of their samples, and the files and arrays they come from.
+
+A dataset yields `samples.Sample` objects: `voc` and `sbd` as published (`published` downloads
+them), `folder` of one's own, `arrays` in memory. `copies`, `patches`, `soft_labels` and
+`transforms` stand between a dataset and a network; `scribbles` reads ScribbleSup's strokes.
+`images` says what counts as an image, `image_files` reads and writes them.
+"""

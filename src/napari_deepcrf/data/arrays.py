@@ -13,16 +13,12 @@ from napari_deepcrf.data.problems import empty_classes
 from napari_deepcrf.data.samples import VOID, DatasetError, Sample, check_sample
 
 MAX_CLASSES = 254
+"""Annotations of 8 bits that leave `VOID` free."""
 
 
 def from_annotation(labels: NDArray[Any]) -> NDArray[np.uint8]:
     """(H, W) annotation (0 unlabelled, class + 1) → class indices with `VOID`."""
     return np.where(labels == 0, VOID, labels.astype(np.int64) - 1).astype(np.uint8)
-
-
-def to_annotation(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) class indices with `VOID` → annotation (0 unlabelled, class + 1)."""
-    return np.where(labels == VOID, 0, labels + 1).astype(np.uint8)
 
 
 class ArrayDataset:
