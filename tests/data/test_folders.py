@@ -84,7 +84,7 @@ def test_everything_wrong_with_a_folder_is_listed_at_once(pairs):
         "labels/five.png: no labelled pixel",
         "labels/four.png: label 9 is out of range, expected 0 (unlabelled) to 4",
         "images/one.png: expected an image file",
-        "labels/one.png: unreadable (cannot identify image file",
+        "labels/one.png: expected an image file; reading it failed: no known format",
         "missing labels labels/six.png",
         "labels/three.png: image is 14×12 but labels are 14×11",
         "missing image images/two.*",
@@ -103,7 +103,7 @@ def test_every_unreadable_label_is_named_where_nothing_is_missing(pairs):
     with pytest.raises(DatasetError) as caught:
         check_dataset(FolderDataset(pairs))
     for name in ("one", "two"):
-        assert any(p.startswith(f"labels/{name}.png: unreadable") for p in caught.value.problems)
+        assert any(p.startswith(f"labels/{name}.png: expected an image file") for p in caught.value.problems)
 
 
 def test_missing_folders_are_named(tmp_path):

@@ -99,7 +99,7 @@ def test_what_else_is_wrong_is_listed_with_missing_files(root):
         VOCDataset(root, "train_aug")
     missing, unreadable, unequal = caught.value.problems
     assert missing == "missing image JPEGImages/a.jpg"
-    assert unreadable.startswith("JPEGImages/b.jpg: unreadable (cannot identify image file")
+    assert unreadable.startswith("JPEGImages/b.jpg: expected an image file; reading it failed: ")
     assert unequal == "SegmentationClassAug/c.png: image is 33×21 but labels are 34×21"
 
 
@@ -144,5 +144,5 @@ def test_colour_labels_are_refused(tmp_path):
 
 def test_a_broken_image_is_named(root):
     (root / "JPEGImages/b.jpg").write_bytes(b"not a photo")
-    with pytest.raises(DatasetError, match=r"JPEGImages/b\.jpg: unreadable"):
+    with pytest.raises(DatasetError, match=r"JPEGImages/b\.jpg: expected an image file"):
         VOCDataset(root, "train")[1]

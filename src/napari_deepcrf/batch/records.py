@@ -141,10 +141,12 @@ class ResultFolder:
     def _record(self, path: Path) -> Record | None:
         try:
             content = json.loads(path.read_bytes())
-            return Record(**{**content, "size": tuple(content["size"])})
+            areas = {str(name): int(count) for name, count in content["areas"].items()}
+            height, width = map(int, content["size"])
+            return Record(**{**content, "size": (height, width), "areas": areas})
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None  # a damaged record protects what lies at the result's place
 
 

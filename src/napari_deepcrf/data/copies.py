@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.npz import open_npz
 from napari_deepcrf.data.problems import sound_samples
 from napari_deepcrf.data.samples import DatasetError, Sample, SegmentationDataset
 
@@ -55,8 +56,9 @@ class ReducedCopies:
         self._dataset = dataset
         self._samples: list[Sample] = []
         path = None if cache is None else cache / f"{_fingerprint(dataset, size)}.npz"
-        if path is not None and path.is_file():
-            self._samples = _load(path)
+        kept = None if path is None else _load(path)
+        if kept is not None:
+            self._samples = kept
             return
         problems: list[str] = []
         for sample in sound_samples(dataset, problems):
@@ -99,19 +101,17 @@ def _flat(arrays: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate([np.empty(0, np.uint8), *(array.reshape(-1) for array in arrays)])
 
 
-def _load(path: Path) -> list[Sample]:
-    with np.load(path, allow_pickle=False) as stored:
-        names, shapes = stored["names"], stored["shapes"]
-        images, labels = stored["images"], stored["labels"]
+def _load(path: Path) -> list[Sample] | None:
+    """What `_save` wrote, or ``None`` where it is not there or damaged: it is made anew."""
     samples, start = [], 0
-    for name, (height, width) in zip(names, shapes, strict=True):
-        stop = start + height * width
-        samples.append(
-            Sample(
-                str(name),
-                images[3 * start : 3 * stop].reshape(height, width, 3),
-                labels[start:stop].reshape(height, width),
-            )
-        )
-        start = stop
+    try:
+        with open_npz(path) as stored:
+            images, labels = stored["images"], stored["labels"]
+            for name, (height, width) in zip(stored["names"], stored["shapes"], strict=True):
+                stop = start + int(height) * int(width)
+                image = images[3 * start : 3 * stop].reshape(height, width, 3)
+                samples.append(Sample(str(name), image, labels[start:stop].reshape(height, width)))
+                start = stop
+    except (FileNotFoundError, ValueError):
+        return None
     return samples

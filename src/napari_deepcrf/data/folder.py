@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_deepcrf.data.arrays import MAX_CLASSES, from_annotation
 from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.images import check_image
-from napari_deepcrf.data.problems import check_files, read_pair
+from napari_deepcrf.data.problems import check_files, read_pair, read_text
 from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.data.voc import read_labels
 
@@ -104,7 +104,7 @@ class FolderDataset:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.decoding import not_an_image, open_raster
 from napari_deepcrf.data.voc import voc_palette
 
 # Modes whose pixels are the image's own values; PIL turns every other one into RGB.
@@ -20,15 +21,17 @@ _NATIVE_MODES = ("L", "RGB", "RGBA", "1", "I;16", "I;16B", "I", "F")
 def read_image(path: Path | str) -> NDArray[Any]:
     """The pixels of an image file: (H, W) or (H, W, C), in the file's own type.
 
-    PNG, JPEG and whatever else Pillow reads; TIFF also with 16 bits a channel or floats. The
-    orientation tag of photographs is left alone, as napari does, so that labels fit the layer.
+    PNG, JPEG and the other formats of `RASTER_FORMATS`; TIFF also with 16 bits a channel or
+    floats. The orientation tag of photographs is left alone, as napari does, so that labels fit
+    the layer.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The file is no image, is broken, or is larger than Pillow's limit for decompression.
+        The file is no image, is broken, or has more pixels than Pillow's limit for
+        decompression. A TIFF may have more where the file itself is as large.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,21 +42,33 @@ def read_image(path: Path | str) -> NDArray[Any]:
 
 def decode_image(stream: BinaryIO, path: Path | str) -> NDArray[Any]:
     """`read_image` of a file's content; ``path`` tells its kind and is named in errors."""
-    try:
-        if Path(path).suffix.lower() in (".tif", ".tiff"):
-            import tifffile
+    if Path(path).suffix.lower() in (".tif", ".tiff"):
+        return _decode_tiff(stream, path)
+    with open_raster(stream, path) as image:
+        return np.asarray(image if image.mode in _NATIVE_MODES else image.convert("RGB"))
 
-            with tifffile.TiffFile(stream) as file:
-                series = file.series[0]
-                array = np.asarray(series.asarray())
-            # Samples stored plane by plane, which tifffile leaves in front.
-            return np.moveaxis(array, 0, 2) if series.axes == "SYX" else array
-        with Image.open(stream) as image:
-            return np.asarray(image if image.mode in _NATIVE_MODES else image.convert("RGB"))
-    # Decoders raise whatever their broken input leads to: SyntaxError, struct.error, KeyError …
+
+def _decode_tiff(stream: BinaryIO, path: Path | str) -> NDArray[Any]:
+    import tifffile
+
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    try:
+        with tifffile.TiffFile(stream) as file:
+            series = file.series[0]
+            if series.size > _most_pixels() and series.nbytes > size:
+                raise ValueError(f"{series.size} samples exceed the limit of {_most_pixels()}")
+            array = np.asarray(series.asarray())
+    # tifffile, too, raises whatever broken input leads it to.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: expected an image file; reading it failed: {reason}") from error
+        raise not_an_image(path, error) from error
+    # Samples stored plane by plane, which tifffile leaves in front.
+    return np.moveaxis(array, 0, 2) if series.axes == "SYX" else array
+
+
+def _most_pixels() -> float:
+    """Pillow's limit, above which it takes a file for a decompression bomb."""
+    return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float("inf")
 
 
 def write_labels(path: Path | str, labels: NDArray[np.integer[Any]]) -> None:
@@ -89,7 +104,8 @@ def read_array(path: Path | str) -> NDArray[Any]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    # A forged header can also ask for more memory than there is, or be no Python at all.
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
         raise ValueError(f"{path}: expected a .npy file with one array of numbers") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path}: expected a .npy file with one array, got an archive of several")

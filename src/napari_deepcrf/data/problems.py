@@ -21,10 +21,25 @@ Reader = Callable[[Path], NDArray[np.uint8]]
 Pairs = Sequence[tuple[Path, Path]]
 """Image and labels file of every sample of a dataset of files, as its attribute ``pairs``."""
 
+LONGEST_NAME = 200
+"""Characters; file systems allow some 255 bytes."""
+
 
 def short(path: Path) -> str:
     """A file by its folder and name, for messages."""
     return f"{path.parent.name}/{path.name}"
+
+
+def read_text(path: Path) -> str:
+    """A list of names, in UTF-8 with or without a byte order mark; `DatasetError` for another."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(str(path), [f"expected text in UTF-8 ({error.reason})"]) from error
+    longest = max(text.split(), key=len, default="")
+    if len(longest) > LONGEST_NAME:
+        raise DatasetError(str(path), [f"expected names, got {longest[:20]}… of {len(longest)}"])
+    return text
 
 
 def read_pair(name: str, files: tuple[Path, Path], image: Reader, labels: Reader) -> Sample:

@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -90,8 +91,9 @@ def _unpack(archive: Path, prefix: str, target: Path, progress: bool) -> None:
                     _unpack_member(tar, member, prefix, whole)
                     transfer.advance(file.tell() - done)
                     done = file.tell()
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise ValueError(f"{archive}: cannot be unpacked ({error})") from error
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{archive}: cannot be unpacked ({reason.rstrip(':')})") from error
         if not whole.is_dir():
             raise ValueError(f"{archive}: expected a folder {prefix}, found none")
         os.replace(whole, target)

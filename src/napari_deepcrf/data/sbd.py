@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_deepcrf.data.matlab import find_sbd, read_mat_labels
-from napari_deepcrf.data.problems import check_files, read_pair
+from napari_deepcrf.data.problems import check_files, read_pair, read_text
 from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.data.voc import VOC_CLASSES, read_rgb
 
@@ -27,7 +27,7 @@ class SBDDataset:
         list_file = self.root / f"{split}.txt"
         if not list_file.is_file():
             raise DatasetError(str(self.root), [f"no split {split!r}"])
-        names = tuple(list_file.read_text().split())
+        names = tuple(read_text(list_file).split())
         if not names:
             raise DatasetError(str(self.root), [f"{list_file.name} is empty"])
         self.names = names

@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw
 
 from napari_deepcrf.data.samples import VOID
 
+FARTHEST = 1 << 16
+"""Pixels from the image's corner; drawing takes a step for every pixel up to there."""
+
 
 def read_strokes(
     path: Path | str, shape: tuple[int, int], *, num_classes: int, width: int = 3
@@ -18,16 +21,16 @@ def read_strokes(
 
     One stroke a line, ``class_id,x0,y0,x1,y1,…`` in pixels, drawn ``width`` pixels wide; later
     strokes cover earlier ones. Points outside the image are allowed, as the published files have
-    them. Raises ValueError that names the file and line for anything else.
+    them, up to `FARTHEST`. Raises ValueError that names the file and line for anything else.
     """
     canvas = Image.new("L", (shape[1], shape[0]), VOID)
     draw = ImageDraw.Draw(canvas)
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            label, *coordinates = (int(float(value)) for value in line.split(","))
-        except ValueError as error:
+            label, *coordinates = (int(float(value)) for value in line.split(b","))
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{path}, line {number}: expected numbers ({error})") from error
         if not 0 <= label < num_classes:
             raise ValueError(
@@ -38,6 +41,11 @@ def read_strokes(
             raise ValueError(
                 f"{path}, line {number}: expected pairs of coordinates, got {len(coordinates)} "
                 "numbers"
+            )
+        if max(map(abs, coordinates)) > FARTHEST:
+            raise ValueError(
+                f"{path}, line {number}: expected coordinates within ±{FARTHEST}, "
+                f"got {max(coordinates, key=abs)}"
             )
         points = list(zip(coordinates[::2], coordinates[1::2], strict=True))
         draw.line(points, fill=label, width=width)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_deepcrf.data.npz import open_npz
 from napari_deepcrf.data.transforms import CropGeometry
 
 
@@ -24,15 +25,27 @@ class SoftLabels:
 
     @classmethod
     def load(cls, path: Path | str, names: tuple[str, ...]) -> SoftLabels:
-        """Read an .npz of one float16 array per sample name; ValueError names what is missing."""
-        with np.load(path, allow_pickle=False) as stored:
+        """Read an .npz of one (L, h, w) float array per sample name.
+
+        Raises ValueError that names the file and what is missing in it or wrong with it.
+        """
+        with open_npz(path) as stored:
             missing = [name for name in names if name not in stored.files]
-            if missing:
+            maps = [] if missing else [stored[name] for name in names]
+        if missing:
+            raise ValueError(
+                f"{path}: no soft labels for {', '.join(missing[:5])}"
+                f"{' and others' if len(missing) > 5 else ''}"
+            )
+        for name, probabilities in zip(names, maps, strict=True):
+            if probabilities.ndim != 3 or probabilities.dtype.kind != "f":
                 raise ValueError(
-                    f"{path}: no soft labels for {', '.join(missing[:5])}"
-                    f"{' and others' if len(missing) > 5 else ''}"
+                    f"{path}: {name}: expected (L, h, w) floats, got {probabilities.dtype} of "
+                    f"shape {probabilities.shape}"
                 )
-            return cls([stored[name] for name in names])
+            if not np.isfinite(probabilities).all():
+                raise ValueError(f"{path}: {name}: expected probabilities, got NaN or infinity")
+        return cls(maps)
 
     def crop(self, index: int, window: CropGeometry, shape: tuple[int, ...], stride: int) -> Tensor:
         """(L, n, n) probabilities at every ``stride``-th pixel of a window, zero outside the image.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from napari_deepcrf.data.decoding import open_raster
 from napari_deepcrf.data.matlab import find_sbd, read_mat_labels
-from napari_deepcrf.data.problems import check_files, read_pair
+from napari_deepcrf.data.problems import check_files, read_pair, read_text
 from napari_deepcrf.data.samples import DatasetError, Sample
 
 VOC_CLASSES = (
@@ -54,17 +54,16 @@ def voc_palette() -> NDArray[np.uint8]:
 
 def read_labels(path: Path | str) -> NDArray[np.uint8]:
     """(H, W) class indices of a palette or greyscale PNG; raises ValueError for other kinds."""
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(
-                f"{path}: expected a palette or 8-bit grey PNG of class indices, got {image.mode}"
-            )
-        return np.asarray(image, dtype=np.uint8)
+    with open_raster(Path(path), path) as image:
+        mode = image.mode
+        if mode in ("P", "L"):
+            return np.asarray(image, dtype=np.uint8)
+    raise ValueError(f"{path}: expected a palette or 8-bit grey PNG of class indices, got {mode}")
 
 
 def read_rgb(path: Path | str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an image file."""
-    with Image.open(path) as image:
+    """(H, W, 3) uint8 RGB of an image file; raises ValueError where it is none."""
+    with open_raster(Path(path), path) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -101,14 +100,14 @@ class VOCDataset:
         folder = self.root / "ImageSets" / "Segmentation"
         file = folder / f"{split}.txt"
         if file.is_file():
-            names = tuple(file.read_text().split())
+            names = tuple(read_text(file).split())
             if not names:
                 raise DatasetError(str(self.root), [f"{file.name} is empty"])
             return names
         if split == "train_aug" and self._sbd is not None:
             train, val = self._read_list("train"), self._read_list("val")
             lists = (self._sbd / f"{part}.txt" for part in ("train", "val"))
-            extra = {name for path in lists for name in path.read_text().split()}
+            extra = {name for path in lists for name in read_text(path).split()}
             return (*train, *sorted(extra.difference(train, val)))
         known = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
         hint = ", and no benchmark_RELEASE of SBD beside it" if split == "train_aug" else ""

@@ -76,11 +76,16 @@ class LabelPyramid:
 
         for unfinished in path.rglob("*.partial"):
             unfinished.unlink(missing_ok=True)
-        group = zarr.open_group(path, mode="r+")
-        names = sorted(group.array_keys(), key=int)
+        try:
+            group = zarr.open_group(path, mode="r+")
+            names = sorted(group.array_keys(), key=int)
+            levels = [group[name] for name in names]
+        # What zarr comes to when its JSON is damaged.
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path}: expected a label image, its JSON is damaged") from error
         if not names:
             raise ValueError(f"{path}: expected a label image, got an empty group")
-        return cls([group[name] for name in names])  # type: ignore[misc]
+        return cls(levels)  # type: ignore[arg-type]
 
     def write(self, tile: Tile, labels: NDArray[np.unsignedinteger[Any]]) -> None:
         """Put a tile's (H, W) labels into every resolution; OSError where the disk is full."""

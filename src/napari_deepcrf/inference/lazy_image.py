@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dask.base import compute
 from numpy.typing import NDArray
 
 from napari_deepcrf.data.images import MIN_SIDE
+from napari_deepcrf.inference.block_cache import BlockCache
 
 MAX_CHANNELS = 4
 SAMPLES, SAMPLE = 8, 32
@@ -62,9 +64,11 @@ class LazyImage:
 
     def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
         """(h, w, C) of a window as it is stored, alpha dropped; ValueError for broken data."""
-        window = self.pixels[rows, columns, :3]
+        inside = (
+            slice(*w.indices(n)[:2]) for w, n in zip((rows, columns), self.shape, strict=True)
+        )
         try:
-            return np.asarray(window.compute(scheduler="synchronous"))
+            return self._cache.read(*inside)[..., :3]
         # Decoders raise whatever their broken input leads to.
         except Exception as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
@@ -72,6 +76,10 @@ class LazyImage:
                 f"image: reading rows {rows.start}–{rows.stop} of columns "
                 f"{columns.start}–{columns.stop} failed: {reason}"
             ) from error
+
+    @cached_property
+    def _cache(self) -> BlockCache:
+        return BlockCache(self.pixels)
 
     def grey(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """(..., 3) grey levels of stored values (..., C); grey is repeated."""
@@ -176,10 +184,12 @@ def _open_path(path: Path) -> tuple[Any, str]:
         attributes: Any = dict(node.attrs)
         multiscale = attributes.get("ome", attributes)["multiscales"][0]
         array = node[multiscale["datasets"][0]["path"]]
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        axes = multiscale.get("axes", ())
+        names = [axis if isinstance(axis, str) else axis["name"] for axis in axes]
+        return array, "".join(name[:1].lower() for name in names)
+    # What zarr and the lines above come to when the JSON is damaged.
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(f"image: expected a zarr array or an OME-Zarr image in {path}") from error
-    names = [axis if isinstance(axis, str) else axis["name"] for axis in multiscale.get("axes", ())]
-    return array, "".join(name[:1].lower() for name in names)
 
 
 def _grey_levels(pixels: da.Array) -> tuple[float, float]:

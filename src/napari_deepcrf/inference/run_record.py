@@ -17,8 +17,12 @@ from typing import Any
 import numpy as np
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.npz import open_npz
 from napari_deepcrf.inference.score_maps import ScoreMaps
 from napari_deepcrf.models import DeepCRF
+
+MOST_DIGITS = 18
+"""Of a tile's number; what is longer is no number that a run wrote."""
 
 
 class RunRecord:
@@ -68,14 +72,13 @@ class RunRecord:
     def finished(self) -> set[int]:
         """Numbers of the tiles that are on the disk; a line cut short by a crash is dropped."""
         try:
-            with (self._folder / "tiles.txt").open("r+") as stream:
-                lines = stream.read().splitlines(keepends=True)
-                whole = [line for line in lines if line.endswith("\n")]
-                stream.seek(0)
-                stream.truncate(sum(map(len, whole)))
+            with (self._folder / "tiles.txt").open("rb+") as stream:
+                content = stream.read()
+                stream.truncate(content.rfind(b"\n") + 1)
         except FileNotFoundError:
             return set()
-        return {int(line) for line in whole}
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        return {int(line) for line in lines if line.isdigit() and len(line) <= MOST_DIGITS}
 
     def add(self, number: int) -> None:
         """Note that a tile is on the disk."""
@@ -83,14 +86,14 @@ class RunRecord:
             stream.write(f"{number}\n")
 
     def scores(self) -> ScoreMaps | None:
-        """The scores of the run so far, if they are kept."""
+        """The scores of the run so far, if they are kept and whole."""
         try:
-            with np.load(self._folder / "scores.npz", allow_pickle=False) as stored:
-                shape = stored["shape"]
+            with open_npz(self._folder / "scores.npz") as stored:
+                height, width = map(int, stored["shape"])
                 maps = tuple(stored[f"map{k}"] for k in range(len(stored.files) - 1))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
-        return ScoreMaps((int(shape[0]), int(shape[1])), maps)
+        return ScoreMaps((height, width), maps)
 
     def keep_scores(self, scores: ScoreMaps) -> None:
         """Keep them, so that all tiles of the run come from the same."""
@@ -105,7 +108,7 @@ class RunRecord:
     def _read(self) -> dict[str, Any] | None:
         try:
             found = json.loads((self._folder / "run.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 

@@ -74,6 +74,8 @@ class Backbone(nn.Module, ABC):
 
     def reset_parameters(self) -> None:
         """Random start: He's initialisation for the hidden layers, a small one for the top."""
+        if self.score.weight.is_meta:
+            return  # a network of sizes alone
         for module in self.features.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

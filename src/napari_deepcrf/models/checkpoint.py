@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 # First bytes of what torch.save and pickle.dump write: a zip archive, or a pickle protocol 2–5.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def write_checkpoint(path: Path | str, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write tensors and their model's configuration; the file appears whole or not at all."""
@@ -67,7 +69,8 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
         )
     try:
         config = json.loads(metadata["config"])
-    except (KeyError, json.JSONDecodeError) as error:
+    # Beside JSONDecodeError: numbers of too many digits, and brackets nested too deeply.
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the checkpoint's configuration is damaged ({error})") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path}: the checkpoint's configuration is damaged (no JSON object)")
@@ -75,7 +78,10 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def check_tensors(path: Path | str, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError unless names and shapes are those of the module's state, all finite."""
+    """Raise ValueError unless names and shapes are those of the module's state, all finite.
+
+    Floats may be of half or double precision; the module may lie on torch's meta device.
+    """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -84,6 +90,9 @@ def check_tensors(path: Path | str, module: torch.nn.Module, tensors: dict[str, 
                 f"{path}: another architecture: {name} expected {expected.get(name, 'absent')}, "
                 f"got {found.get(name, 'absent')}"
             )
+    for name, own in module.state_dict().items():
+        if tensors[name].dtype not in (_FLOATS if own.is_floating_point() else (own.dtype,)):
+            raise ValueError(f"{path}: {name}: expected {own.dtype}, got {tensors[name].dtype}")
     for name, value in tensors.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{path}: {name}: expected finite weights, got NaN or infinity")

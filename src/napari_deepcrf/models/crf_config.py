@@ -10,6 +10,9 @@ import torch
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.crf.parameters import KernelParameters
 
+MOST_ITERATIONS = 1000
+"""Of a stored CRF; mean field stands still after some tens."""
+
 
 def crf_configuration(crf: DenseCRF) -> dict[str, Any]:
     """JSON-able values from which `build_crf` makes the same CRF, on whatever device."""
@@ -27,9 +30,14 @@ def crf_configuration(crf: DenseCRF) -> dict[str, Any]:
 def build_crf(configuration: dict[str, Any], **settings: Any) -> DenseCRF:
     """The CRF that `crf_configuration` described; ``settings`` override its options.
 
-    Raises ValueError, KeyError or TypeError where the values make no CRF.
+    Raises ValueError, KeyError or TypeError where the values make no CRF, or one that would run
+    for more than `MOST_ITERATIONS` updates.
     """
     options = dict(configuration)
+    if options["iterations"] > MOST_ITERATIONS:
+        raise ValueError(
+            f"iterations: expected at most {MOST_ITERATIONS}, got {options['iterations']}"
+        )
     parameters = CRFParameters.from_dict(options.pop("parameters"))
     extra = [KernelParameters(**kernel) for kernel in options.pop("extra_kernels")]
     values = options.pop("compatibility")

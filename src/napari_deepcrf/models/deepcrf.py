@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from napari_deepcrf.crf import DenseCRF
@@ -75,8 +78,10 @@ class DeepCRF(nn.Module):
         if not path.is_file():
             raise FileNotFoundError(f"{name_or_path}: no model of this name and no such file")
         tensors, config = read_checkpoint(path)
+        # A network of any size costs nothing on the meta device: only one whose weights are in
+        # the file gets memory.
+        check_tensors(path, _build_network(path, config, torch.device("meta")), tensors)
         model = _build(path, config)
-        check_tensors(path, model.network, tensors)
         model.network.load_state_dict(tensors)
         model.name = path.stem
         return model.eval()
@@ -123,20 +128,35 @@ class DeepCRF(nn.Module):
         return marginals
 
 
-def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
-    """The model that a configuration describes, with fresh weights."""
+def _build_network(path: Path, config: dict[str, Any], device: torch.device) -> UnaryNetwork:
+    """The network that a configuration describes, with fresh weights on ``device``."""
     architecture = config.get("architecture")
-    if architecture not in _BACKBONES:
+    if architecture not in list(_BACKBONES):
         known = " or ".join(map(repr, _BACKBONES))
         raise ValueError(f"{path}: expected architecture {known}, got {architecture!r}")
-    try:
+    with _reporting_damage(path), device:
         network = dict(config["network"])
         settings = {name: network.pop(name) for name in ("input_size", "scales")}
         kind = FineUnaryNetwork if network.pop("fine", False) else UnaryNetwork
-        return DeepCRF(
-            kind(_BACKBONES[architecture](**network), **settings),
-            build_crf(config["crf"]),
-            tuple(config["class_names"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the checkpoint's configuration is damaged ({error})") from error
+        return kind(_BACKBONES[architecture](**network), **settings)
+
+
+def _build(path: Path, config: dict[str, Any]) -> DeepCRF:
+    """The model that a configuration describes, with fresh weights."""
+    network = _build_network(path, config, torch.device("cpu"))
+    with _reporting_damage(path):
+        names = config["class_names"]
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"class_names: expected texts, got {names!r:.80}")
+        return DeepCRF(network, build_crf(config["crf"]), tuple(names))
+
+
+@contextmanager
+def _reporting_damage(path: Path) -> Iterator[None]:
+    """Turn what wrong values of a configuration lead to into a ValueError of one line."""
+    try:
+        yield
+    # torch's errors for impossible sizes are RuntimeErrors, of several lines.
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise ValueError(f"{path}: the checkpoint's configuration is damaged ({reason})") from e

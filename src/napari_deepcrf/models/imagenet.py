@@ -53,14 +53,18 @@ def load_imagenet(backbone: VGG16, path: Path | str | None = None) -> None:
     for layer, source in _sources().items():
         for kind in ("weight", "bias"):
             name = f"{source}.{kind}"
-            if name not in weights:
+            if not isinstance(weights.get(name), Tensor):
                 raise ValueError(f"{path}: expected torchvision's VGG16, found no {name}")
             target = backbone.get_parameter(f"features.{layer}.conv.{kind}")
-            value = convert(layer, kind, weights[name], backbone.head)
-            if value.shape != target.shape:
+            try:
+                value = convert(layer, kind, weights[name], backbone.head)
+                fits = value.shape == target.shape
+            except (IndexError, RuntimeError):  # a matrix that is none, or of impossible size
+                fits = False
+            if not fits:
                 raise ValueError(
-                    f"{path}: {name} gives shape {tuple(value.shape)}, "
-                    f"expected {tuple(target.shape)}"
+                    f"{path}: {name}: expected what makes shape {tuple(target.shape)}, got shape "
+                    f"{tuple(weights[name].shape)}"
                 )
             with torch.no_grad():
                 target.copy_(value)

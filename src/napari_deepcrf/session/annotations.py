@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.npz import open_npz
 
 Array = npt.NDArray[Any]
 
@@ -118,10 +118,14 @@ class ScribbleStore:
     def load(self, key: str) -> tuple[Array, tuple[str, ...]] | None:
         """Return what was saved for these pixels, or None; a damaged file counts as none."""
         try:
-            with self._path(key).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                return file["scribbles"], tuple(json.loads(str(file["classes"])))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            with open_npz(self._path(key)) as file:
+                names = json.loads(str(file["classes"]))
+                scribbles = file["scribbles"]
+        except (OSError, ValueError, RecursionError):
             return None
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            return None
+        return scribbles, tuple(names)
 
     def discard(self, key: str) -> None:
         """Forget the scribbles of an image."""

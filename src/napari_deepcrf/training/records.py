@@ -50,11 +50,16 @@ class RunRecord:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an ``events.jsonl``; one that a killed process left half written is skipped."""
+    """The lines of an ``events.jsonl``; one that is no event of a stage is skipped.
+
+    A killed process leaves half a line, and a crash of the machine whatever was on the disk.
+    """
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(event, dict) and event.keys() >= {"event", "stage", "step"}:
+            yield event

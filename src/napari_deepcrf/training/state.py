@@ -30,8 +30,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    # Beside JSONDecodeError: numbers of too many digits, and brackets nested too deeply.
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not the state of a training run ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not the state of a training run (no JSON object)")
     return tensors, values
 
 
