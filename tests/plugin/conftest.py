@@ -100,7 +100,7 @@ class App:
     def idle(self) -> None:
         """Wait until no job runs and no timer of the dock waits."""
         dock = self.dock
-        parts = (dock.segmenting, dock.annotating)
+        parts = (dock.segmenting, dock.annotating, dock.training)
         wait_until(lambda: not dock.runner.is_busy() and not any(p.is_waiting for p in parts))
 
     def layer(self, role: str) -> Any:

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
+
+from napari_deepcrf.training import config
 
 LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
 
@@ -117,6 +120,31 @@ def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
     beat.check()
 
 
+def test_training_and_its_end_leave_the_window_fluid(app, wait_until, monkeypatch, tmp_path):
+    from napari_deepcrf.plugin import annotating
+
+    monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path)
+    monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
+    recipe = config.named_config("scribbles")
+    short = replace(
+        recipe,
+        unary=replace(recipe.unary, iterations=3),
+        joint=replace(recipe.joint, iterations=2),
+    )
+    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+    app.dock.annotate()
+    layer = app.dock.annotating.layer
+    layer.data[10:20, 10:200] = 1
+    layer.data[120:130, 200:300] = 2
+    app.idle()
+    with Heartbeat() as beat:
+        app.dock.train()
+        wait_until(lambda: app.dock.learning.on_trial)
+        app.idle()
+    beat.check()
+    assert all(f"photo [{view}]" in app.viewer.layers for view in ("before", "after", "changed"))
+
+
 def callbacks(viewer):
     """How many listeners the viewer's events have."""
     emitters = [
@@ -139,6 +167,7 @@ def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer
     app.segment()
     app.dock.annotate()
     app.dock.crf_panel.sliders["theta_alpha"][0].slider.setValue(400)  # timers run
+    session = app.dock.session
     app.viewer.window.remove_dock_widget(app.dock)
     app.dock.deleteLater()
     app.dock = None
@@ -150,6 +179,7 @@ def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer
     gc.collect()
     assert callbacks(app.viewer) == callbacks(plain)
     assert QThreadPool.globalInstance().activeThreadCount() == 0
+    assert session.cache is None
     ours = [w for w in QApplication.allWidgets() if type(w).__module__.startswith("napari_deep")]
     assert ours == []
     assert [

@@ -20,8 +20,8 @@ def short_recipe(monkeypatch):
     crops = replace(recipe.unary.augmentation, crop=33)
     short = replace(
         recipe,
-        unary=replace(recipe.unary, iterations=30, batch_size=2, augmentation=crops),
-        joint=replace(recipe.joint, iterations=20),
+        unary=replace(recipe.unary, iterations=12, batch_size=2, augmentation=crops),
+        joint=replace(recipe.joint, iterations=6),
     )
     monkeypatch.setitem(config._CONFIGS, "scribbles", short)
 
@@ -122,7 +122,7 @@ def test_train_keep_and_revert(app, wait_until):
     app.idle()
     assert session.model is not old
     assert session.fresh
-    assert len(panel._loss[0]) == 50
+    assert len(panel._loss[0]) == 18
     assert panel._loss[0] == sorted(panel._loss[0])
     assert not panel.verdict.isHidden()
     app.after(panel.revert.click)
@@ -131,13 +131,18 @@ def test_train_keep_and_revert(app, wait_until):
     assert session.fresh
 
 
-def test_old_and_new_model_are_compared(app, wait_until):
+def test_old_and_new_model_are_compared(app, wait_until, monkeypatch):
+    monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
     two_strokes(app)
     app.segment()
     history, panel = app.layer("history"), app.dock.train_panel
     app.dock.train()
+    wait_until(lambda: "photo [training preview]" in app.viewer.layers)
+    preview = app.viewer.layers["photo [training preview]"]
+    assert preview.data.shape == (61, 83)
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()
+    assert app.viewer.layers["photo [after]"] is preview
     layers = {view: app.viewer.layers[f"photo [{view}]"] for view in panel.views}
     before, after, changed = (layers[view].data for view in ("before", "after", "changed"))
     np.testing.assert_array_equal(changed, before != after)
@@ -154,6 +159,18 @@ def test_old_and_new_model_are_compared(app, wait_until):
     assert not any(layer in app.viewer.layers for layer in layers.values())
     assert history.visible
     assert panel.changed.isHidden()
+
+
+def test_the_image_may_go_while_the_comparison_is_shown(app, wait_until):
+    two_strokes(app)
+    app.dock.train()
+    wait_until(lambda: "photo [before]" in app.viewer.layers)  # the others come in later turns
+    app.viewer.layers.remove("photo")
+    app.idle()
+    assert not any("[before]" in x.name or "[after]" in x.name for x in app.viewer.layers)
+    assert app.dock.train_panel.changed.isHidden()
+    app.dock.learning.revert()
+    app.idle()
 
 
 def test_pairs_of_layers_are_offered_and_ticked(app, photo):
@@ -217,7 +234,7 @@ def test_pause_stop_and_keep_the_best(app, wait_until, settle):
     panel.stop.click()
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()
-    assert len(panel._loss[0]) < 50
+    assert len(panel._loss[0]) < 18
     assert "Stopped early" in panel.verdict.text()
     panel.keep.click()
     assert not app.dock.learning.on_trial

@@ -11,9 +11,9 @@ from napari_deepcrf.session import ImageSource, Progress
 from napari_deepcrf.session.annotations import AnnotationClass
 from napari_deepcrf.session.learning import Learning
 from napari_deepcrf.session.live import fit_scores
-from napari_deepcrf.session.training import LabelledImage, PreviewReady, TrainingDone
+from napari_deepcrf.session.training import LabelledImage, TrainingDone
 from napari_deepcrf.training import config
-from napari_deepcrf.training.events import StepDone, Validated
+from napari_deepcrf.training.events import Preview, StepDone, Validated
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +119,9 @@ def test_a_class_of_ones_own_gets_an_output(learning, image, scribbles):
 def test_previews_come_while_it_trains(learning, image, scribbles, monkeypatch):
     monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
     job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
-    seen = take(learning, job, until=lambda e: isinstance(e, PreviewReady))
+    seen = take(learning, job, until=lambda e: isinstance(e, Preview))
     assert seen[-1].labels.shape == image.shape
+    assert seen[-1].key == learning.session.image.key
 
 
 def folder_of_pairs(root, scribbles, count):

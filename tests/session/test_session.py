@@ -220,3 +220,14 @@ def test_saved_models_load_again(session, model, tmp_path):
     assert session.model is not model
     assert session.model.class_names == model.class_names
     assert session.model_name == str(path)
+
+
+def test_released_memory_is_nobodys(session, monkeypatch):
+    run(session, session.segment())
+    released = []
+    monkeypatch.setattr("napari_deepcrf.device.release_memory", released.append)
+    session.release()
+    assert session.cache is None
+    assert session.result is None
+    assert not session.fresh
+    assert released == [torch.device("cpu")]

@@ -44,6 +44,24 @@ def test_other_cache_folders_are_warmed_up_anew(monkeypatch: pytest.MonkeyPatch)
     assert not kernels_are_cached()
 
 
+def test_another_machine_and_other_sources_are_warmed_up_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernels, "warm_up", lambda labels, channels: None)
+    run_kernels()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(warm_up.platform, "node", lambda: "another machine")
+        assert not kernels_are_cached()
+    assert kernels_are_cached()
+    package = tmp_path / "napari_deepcrf"
+    (package / "crf").mkdir(parents=True)
+    monkeypatch.setattr(warm_up.napari_deepcrf, "__file__", str(package / "__init__.py"))
+    run_kernels()
+    assert kernels_are_cached()
+    (package / "crf" / "mean_field.py").write_text("changed = True\n")
+    assert not kernels_are_cached()
+
+
 def test_a_warm_up_that_broke_off_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(labels: int, channels: int) -> None:
         raise KeyboardInterrupt

@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QUrl
-from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.filling import Filling
 from napari_deepcrf.plugin.images import open_stack
@@ -47,8 +46,7 @@ class Batching(Coordinator):
         self.session.image_changed.connect(self._look)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
         self._show_choice()
-        context.runner.started.connect(lambda job: self._show(job, running=True))
-        context.runner.ended.connect(lambda job: self._show(job, running=False))
+        self.follow_jobs("batch", self._show_job)
 
     def segment_stack(self) -> None:
         """Segment every plane of the chosen image into one labels layer, the visible one first."""
@@ -135,18 +133,18 @@ class Batching(Coordinator):
         self.segment_folder(Path(folder), Path(out) if out else None)
 
     def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self._panel, "A folder of images")
+        folder = folders.ask_folder(self._panel, "A folder of images")
         if folder:
             self._panel.set_folders(folder, str(Path(folder) / "labels"))
 
     def _choose_out(self) -> None:
-        out = QFileDialog.getExistingDirectory(self._panel, "Where the labels go")
+        out = folders.ask_folder(self._panel, "Where the labels go")
         if out:
             self._panel.set_folders(self._panel.folders()[0], out)
 
     def _open_out(self) -> None:
         out = Path(self._panel.folders()[1] or ".")
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(out if out.is_dir() else out.parent)))
+        folders.open_folder(out if out.is_dir() else out.parent)
 
     def _show_choice(self, _event: object = None) -> None:
         plane, name = self.context.choice.plane, self.session.model_name
@@ -161,8 +159,7 @@ class Batching(Coordinator):
             shape = (*plane.stack_shape, *plane.source.shape)
             self._panel.show_memory(volume_bytes(shape, len(model.class_names)))
 
-    def _show(self, job: Job, *, running: bool) -> None:
-        if job.kind == "batch":
-            self._panel.show_running(running)
-            if not running and self._filling is not None and self._filling.job is job:
-                self._close()
+    def _show_job(self, job: Job, running: bool) -> None:
+        self._panel.show_running(running)
+        if not running and self._filling is not None and self._filling.job is job:
+            self._close()

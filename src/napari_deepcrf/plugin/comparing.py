@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
+from napari_deepcrf.plugin.turns import Turns
 from napari_deepcrf.session.comparison import compare
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_deepcrf.models import DeepCRF
+    from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.panels.train_panel import TrainPanel
     from napari_deepcrf.session import CRFSettings, Job
+    from napari_deepcrf.session.comparison import Comparison
 
 CHANGED_COLOUR = (255, 60, 200)
 
@@ -31,15 +35,36 @@ class Comparing(Coordinator):
         super().__init__(context, parent)
         self._panel = panel
         self._layers: dict[str, Labels] = {}
+        self._leaving: list[Labels] = []
         self._visible: dict[Any, bool] = {}
         self._job: Job | None = None
+        self._turns = Turns(self)
         panel.view_chosen.connect(self.show)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
+        context.cleanup.callback(self._turns.stop)
 
-    def compare(self, old: tuple[DeepCRF, CRFSettings], new: tuple[DeepCRF, CRFSettings]) -> None:
-        """Compare two models on the image chosen now, if there is one."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether layers are about to come or go."""
+        return self._turns.is_waiting
+
+    def compare(
+        self,
+        old: tuple[DeepCRF, CRFSettings],
+        new: tuple[DeepCRF, CRFSettings],
+        preview: Labels | None,
+    ) -> None:
+        """Compare two models on the image chosen now, if there is one.
+
+        ``preview`` is a labels layer over that image, which becomes the new model's.
+        """
+        self.clear()
         image, device = self.session.image, self.session.device
+        if preview is not None:
+            self._layers["after"] = preview
+            preview.visible = False
         if image is None:
+            self.clear()
             return
 
         def make() -> Job:
@@ -48,30 +73,38 @@ class Comparing(Coordinator):
 
         self._job = self.start(make)
 
-    def receive(self, event: Any) -> None:
+    def receive(self, event: Comparison) -> None:
         """Show what the two models make of the image."""
         plane, image = self.context.choice.plane, self.context.choice.layer
         if plane is None or image is None or plane.source.key != event.image_key:
+            self.clear()
             return
-        self.clear()
+        self._turns.run(self._show(event, image, plane.placement))
+
+    def _show(self, event: Comparison, image: Any, placement: Placement) -> Iterator[None]:
+        yield from self._remove()
         changed = event.changed
         for view, labels, names in (
             ("before", event.before, event.before_names),
             ("after", event.after, event.after_names),
             ("changed", changed.astype(np.uint8), ("same", "changed")),
         ):
-            layer = label_layer(
-                labels,
-                plane.placement,
-                name=f"{image.name} [{view}]",
-                role="comparison",
-                opacity=0.6,
-                visible=False,
-            )
+            if image not in self.viewer.layers:
+                self.clear()
+                return
+            name = f"{image.name} [{view}]"
+            layer = self._layers.get(view)
+            if layer is None:
+                layer = label_layer(
+                    labels, placement, name=name, role="comparison", opacity=0.6, visible=False
+                )
+                self.add_layer(layer)
+                self._layers[view] = layer
+            else:
+                layer.data, layer.name = on_axes_of(placement, labels), name
             colours = ((0, 0, 0), CHANGED_COLOUR) if view == "changed" else None
             show_classes(layer, names, colours)
-            self.add_layer(layer)
-            self._layers[view] = layer
+            yield
         self._panel.show_changed(float(changed.mean()), image.name)
         self.show("after")
 
@@ -92,12 +125,20 @@ class Comparing(Coordinator):
             self._job = None
         layers, self._layers = self._layers, {}
         for layer in layers.values():
+            layer.visible = False
+        self._leaving += layers.values()
+        hidden, self._visible = self._visible, {}
+        for other, visible in hidden.items():
+            other.visible = visible
+        self._panel.show_changed(None, "")
+        self._turns.run(self._remove())
+
+    def _remove(self) -> Iterator[None]:
+        while self._leaving:
+            layer = self._leaving.pop()
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        hidden, self._visible = self._visible, {}
-        for layer, visible in hidden.items():
-            layer.visible = visible
-        self._panel.show_changed(None, "")
+                yield
 
     def _on_removed(self, event: Any) -> None:
         self._layers = {n: layer for n, layer in self._layers.items() if layer is not event.value}

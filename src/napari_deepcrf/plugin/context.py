@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
@@ -61,6 +62,17 @@ class Coordinator(QObject):
     def follow(self, slot: Callable[..., object], *events: Any) -> None:
         """Call ``slot`` at these events of the viewer until the dock closes."""
         follow(self.context.cleanup, slot, *events)
+
+    def follow_jobs(self, kind: str, slot: Callable[[Job, bool], object]) -> None:
+        """Call ``slot`` with each job of a kind and True when it starts, False when it ends."""
+
+        def tell(job: Job, *, running: bool) -> None:
+            if job.kind == kind:
+                slot(job, running)
+
+        runner = self.context.runner
+        runner.started.connect(partial(tell, running=True))
+        runner.ended.connect(partial(tell, running=False))
 
     def follow_layers(self, slot: Callable[..., object]) -> None:
         """Call ``slot`` whenever layers come, go or get another name."""

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
-from qtpy.QtWidgets import QFileDialog, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
-from napari_deepcrf.plugin import devices, preferences
+from napari_deepcrf.plugin import devices, folders, preferences
 from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.batching import Batching
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 DOCK_WIDTH = 300
 FALLBACK_MODEL = "voc-compact"
-MODEL_FILTER = "Models (*.safetensors)"
 
 
 class DeepCRFWidget(QWidget):
@@ -137,6 +136,7 @@ class DeepCRFWidget(QWidget):
         theme = self.viewer.events.theme
         theme.connect(self._apply_theme)
         self._cleanup.callback(theme.disconnect, self._apply_theme)
+        self._cleanup.callback(session.release)
         self._cleanup.callback(runner.close)
         self._cleanup.callback(self.activity.close)
         keys: dict[str, Callable[[], object]] = {
@@ -186,7 +186,7 @@ class DeepCRFWidget(QWidget):
         preferences.remember("device", device)
 
     def _open_model(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", MODEL_FILTER)
+        path = folders.ask_model(self)
         self._list_models()
         if path:
             self.load_model(path)

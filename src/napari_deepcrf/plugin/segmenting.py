@@ -11,6 +11,7 @@ from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.plugin.sliding import Sliding
+from napari_deepcrf.plugin.turns import Turns
 
 if TYPE_CHECKING:
     from napari_deepcrf.plugin.images import Plane
@@ -43,10 +44,9 @@ class Segmenting(Coordinator):
         self._layers = layers
         self._source, self._crf, self._view = source_panel, crf_panel, view_panel
         self._places: dict[Any, tuple[object, Plane]] = {}
-        self._steps: Iterator[None] | None = None
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
-        self._turn = single_shot(self, 0, self._advance)
+        self._turns = Turns(self)
         self.sliding = Sliding(context, layers, crf_panel, self)
         self._connect()
         context.cleanup.callback(self.stop)
@@ -96,14 +96,13 @@ class Segmenting(Coordinator):
         """Stop the timers; nothing more is shown."""
         self._debounce.stop()
         self._idle.stop()
-        self._turn.stop()
-        self._steps = None
+        self._turns.stop()
 
     @property
     def is_waiting(self) -> bool:
         """Whether something is about to happen: a debounced change, or layers to be shown."""
-        waiting = self._debounce.isActive() or self._idle.isActive() or self.sliding.is_waiting
-        return self._steps is not None or waiting
+        timers = self._debounce.isActive() or self._idle.isActive()
+        return timers or self._turns.is_waiting or self.sliding.is_waiting
 
     def change(self, changes: dict[str, Any]) -> None:
         """Change CRF settings, as a slider does; impossible ones are refused in one line."""
@@ -147,8 +146,7 @@ class Segmenting(Coordinator):
         self._view.set_result(
             result.kept_names, [colours[k] for k in result.classes], result.iterations
         )
-        self._steps = self._show(result, owner, plane, first=first)
-        self._turn.start()
+        self._turns.run(self._show(result, owner, plane, first=first))
 
     def _show(self, result: Result, owner: object, plane: Plane, *, first: bool) -> Iterator[None]:
         history = self._layers.get("history")
@@ -163,18 +161,6 @@ class Segmenting(Coordinator):
         self._layers.mark(fresh=self.session.fresh)
         self._idle.start()
         self.shown.emit(result)
-
-    def _advance(self) -> None:
-        steps = self._steps
-        if steps is None:
-            return
-        try:
-            next(steps)
-        except StopIteration:
-            if self._steps is steps:
-                self._steps = None
-        else:
-            self._turn.start()
 
     def _on_removed(self, event: Any) -> None:
         self._layers.forget(event.value)

@@ -6,17 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QUrl
-from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.comparing import Comparing
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.comparison import Comparison
-from napari_deepcrf.session.training import PreviewReady, TrainingDone
+from napari_deepcrf.session.training import TrainingDone
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from napari_deepcrf.plugin.panels.train_panel import TrainPanel
     from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.learning import Learning
-
-MODEL_FILTER = "Models (*.safetensors)"
 
 
 class TrainingControl(Coordinator):
@@ -48,11 +45,12 @@ class TrainingControl(Coordinator):
         self._comparing = Comparing(context, panel, self)
         self._before: tuple[DeepCRF, CRFSettings] | None = None
         self._preview: Labels | None = None
+        self._preview_key: object = None
         self._mean_seconds = 0.0
         self._connect()
 
     def _connect(self) -> None:
-        panel, learning, runner = self._panel, self._learning, self.context.runner
+        panel, learning = self._panel, self._learning
         panel.train_clicked.connect(self.train)
         panel.folder_wanted.connect(self._choose_folder)
         panel.pause_clicked.connect(self._pause)
@@ -63,13 +61,17 @@ class TrainingControl(Coordinator):
         panel.folder_clicked.connect(self._open_folder)
         learning.trained.connect(self._on_trained)
         learning.settled.connect(self._on_settled)
-        runner.started.connect(lambda job: self._show_job(job, running=True))
-        runner.ended.connect(lambda job: self._show_job(job, running=False))
+        self.follow_jobs("train", self._show_job)
         self._comparing.refused.connect(self.refused)
         self._annotating.pairs_changed.connect(panel.show_pairs)
         panel.pair_toggled.connect(self._annotating.pairing.use)
         panel.show_pairs(self._annotating.pairing.offers())
         self.follow(self._on_removed, self.viewer.layers.events.removed)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether layers are about to come or go."""
+        return self._comparing.is_waiting
 
     def train(self) -> None:
         """Start a training on the painted images, or on the folder chosen."""
@@ -100,7 +102,7 @@ class TrainingControl(Coordinator):
             self._panel.progress.setText(self._describe(event))
         elif kind == "Validated":
             self._panel.add_iou(event.stage, event.step, event.mean_iou)
-        elif isinstance(event, PreviewReady):
+        elif kind == "Preview":
             self._show_preview(event)
         elif isinstance(event, Comparison):
             self._comparing.receive(event)
@@ -116,10 +118,11 @@ class TrainingControl(Coordinator):
             f"{left // 60}:{left % 60:02d} min left in this stage"
         )
 
-    def _show_preview(self, event: PreviewReady) -> None:
+    def _show_preview(self, event: Any) -> None:
         plane, image = self.context.choice.plane, self.context.choice.layer
-        if plane is None or image is None or plane.source.key != event.image_key:
+        if plane is None or image is None or plane.source.key != event.key:
             return
+        self._preview_key = event.key
         if self._preview is None:
             name = f"{image.name} [training preview]"
             self._preview = label_layer(
@@ -135,10 +138,14 @@ class TrainingControl(Coordinator):
         self._panel.show_verdict(
             f"{how}The trained model is in use on trial. Keep it, or revert to the one before?"
         )
-        self._remove_preview()
+        image, preview = self.session.image, None
+        if image is not None and image.key == self._preview_key:
+            preview, self._preview = self._preview, None
+        # napari's activity dock lets events in, the end of the training's worker among them
         self.segment_wanted.emit()
         if self._before is not None:
-            self._comparing.compare(self._before, (event.model, self.session.settings))
+            now = event.model, self.session.settings
+            self._comparing.compare(self._before, now, preview)
 
     def _remove_preview(self) -> None:
         if self._preview is not None and self._preview in self.viewer.layers:
@@ -153,12 +160,11 @@ class TrainingControl(Coordinator):
         if not kept:
             self.segment_wanted.emit()
 
-    def _show_job(self, job: Any, *, running: bool) -> None:
-        if job.kind == "train":
-            self._panel.show_running(running)
-            if not running:
-                self._remove_preview()
-            if not running and self._panel.progress.text() == "Preparing…":
+    def _show_job(self, _job: Job, running: bool) -> None:
+        self._panel.show_running(running)
+        if not running:
+            self._remove_preview()
+            if self._panel.progress.text() == "Preparing…":
                 self._panel.progress.setText("Nothing trained.")
 
     def _pause(self) -> None:
@@ -166,15 +172,12 @@ class TrainingControl(Coordinator):
         self._panel.show_running(True, paused=paused)
 
     def _choose_folder(self) -> None:
-        self._panel.set_folder(
-            QFileDialog.getExistingDirectory(
-                self._panel, "A VOC folder, or one with images and labels"
-            )
-        )
+        title = "A VOC folder, or one with images and labels"
+        self._panel.set_folder(folders.ask_folder(self._panel, title))
 
     def choose_file(self) -> None:
         """Ask where to save the model in use, and save it."""
-        path, _ = QFileDialog.getSaveFileName(self._panel, "Save the model", "", MODEL_FILTER)
+        path = folders.ask_where_to_save_model(self._panel)
         if path:
             self.save(Path(path).with_suffix(".safetensors"))
 
@@ -184,8 +187,7 @@ class TrainingControl(Coordinator):
 
     def _open_folder(self) -> None:
         path = Path(self.session.model_name)
-        folder = path.parent if path.is_file() else Path.home()
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+        folders.open_folder(path.parent if path.is_file() else Path.home())
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._preview:

@@ -56,6 +56,7 @@ def segment_stack(
     from napari_deepcrf.inference import Predictor
     from napari_deepcrf.inference.stack import StackLabels
 
+    yield from _kernels(model, device, settings)
     predictor = Predictor(with_settings(model, settings), device=device)
     stack = StackLabels(open_stack(), predictor)
     stack.focus(focus)
@@ -129,6 +130,7 @@ def segment_folder(
     )
 
     images = find_images([folder])
+    yield from _kernels(model, device, settings)
     tuned = with_settings(model, settings)
     done = 0
     failures: list[str] = []
@@ -146,6 +148,15 @@ def segment_folder(
             f"{'; '.join(failures[:NAMED_FAILURES])}"
         )
     yield Progress(f"{done} label images written to {out}", done, done)
+
+
+def _kernels(model: DeepCRF, device: str, settings: CRFSettings) -> Iterator[Event]:
+    """What the CPU runs for so many classes; the kernels of one CRF over all planes are others."""
+    from napari_deepcrf.device import resolve_device
+    from napari_deepcrf.session.warm_up import CHANNELS, compile_missing
+
+    place, fast = resolve_device(device).type, settings.quality == "fast"
+    yield from compile_missing(len(model.class_names), CHANNELS, place, segmenting=fast)
 
 
 def with_settings(model: DeepCRF, settings: CRFSettings) -> DeepCRF:

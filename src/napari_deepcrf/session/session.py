@@ -134,6 +134,15 @@ class Session(SessionState):
         if self.is_current(job):
             self._generations.supersede(job.kind)
 
+    def release(self) -> None:
+        """Let go of scores and result, and give a GPU's memory back to other programs."""
+        self._cache = self._result = None
+        self._update_freshness()
+        if self._model is not None:  # else PyTorch may not even be loaded
+            from napari_deepcrf.device import release_memory, resolve_device
+
+            release_memory(resolve_device(self.device))
+
     def job(
         self,
         kind: str,

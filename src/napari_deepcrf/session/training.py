@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.images import ImageSource
     from napari_deepcrf.training.config import TrainConfig
+    from napari_deepcrf.training.preview import PreviewImage
 
 Array = npt.NDArray[Any]
 
@@ -69,15 +69,6 @@ class TrainingControl:
 
 
 @dataclass(frozen=True, eq=False)
-class PreviewReady:
-    """Labels (H, W) of the preview image by the network as it is now."""
-
-    step: int
-    labels: Array
-    image_key: object
-
-
-@dataclass(frozen=True, eq=False)
 class TrainingDone:
     """A whole, usable model; the session's own is still the old one."""
 
@@ -86,24 +77,34 @@ class TrainingDone:
 
 
 def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
-    """Yield progress, the trainer's events, previews, and at last `TrainingDone`.
+    """Yield progress, the trainer's events, `Preview` among them, and at last `TrainingDone`.
 
     Closing the generator cancels: nothing was changed but the copy being trained. Raises the
     trainer's `DatasetError`, which lists all that is wrong with the data, before any step.
     """
     yield Progress("Reading the training data")
+    from napari_deepcrf.device import resolve_device
+    from napari_deepcrf.session.warm_up import CHANNELS, compile_missing
     from napari_deepcrf.training.config import named_config
     from napari_deepcrf.training.events import Finished, StageStarted
     from napari_deepcrf.training.run import TrainingRun
 
     training, validation, measured_on = _datasets(plan)
+    device = resolve_device(plan.device).type
+    yield from compile_missing(len(training.class_names), CHANNELS, device)
     config = named_config(plan.config)
     if validation is not None and len(validation) <= FEW:
         config = _validate_often(config)
     images = f"{len(training)} image" + ("s" if len(training) != 1 else "")
     yield Progress(f"Training on {images}; the IoU is {measured_on}")
-    run = TrainingRun(config, training, validation=validation, init=plan.init, device=plan.device)
-    last_preview = time.monotonic()
+    run = TrainingRun(
+        config,
+        training,
+        validation=validation,
+        init=plan.init,
+        device=plan.device,
+        preview=_preview_image(plan),
+    )
     stopped = False
     with closing(run.events()) as events, ExitStack() as hooks:
         for event in events:
@@ -116,10 +117,15 @@ def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
             if control.stop.is_set():
                 stopped = True
                 break
-            if plan.preview is not None and time.monotonic() - last_preview > PREVIEW_EVERY_S:
-                yield _preview(run.model, plan.preview, getattr(event, "step", 0))
-                last_preview = time.monotonic()
     yield TrainingDone(run.model.eval(), stopped)
+
+
+def _preview_image(plan: TrainingPlan) -> PreviewImage | None:
+    from napari_deepcrf.training.preview import PreviewImage
+
+    if plan.preview is None:
+        return None
+    return PreviewImage(image=plan.preview.read(), key=plan.preview.key, every_s=PREVIEW_EVERY_S)
 
 
 class AnnotatedImages:
@@ -203,11 +209,3 @@ def _validate_often(config: TrainConfig) -> TrainConfig:
         )
 
     return replace(config, unary=often(config.unary), joint=often(config.joint))
-
-
-def _preview(model: DeepCRF, image: ImageSource, step: int) -> PreviewReady:
-    from napari_deepcrf.inference import Predictor
-
-    device = next(model.parameters()).device  # a predictor elsewhere would move the model there
-    labels = Predictor(model, device=str(device)).unary(image.read()).argmax(axis=0)
-    return PreviewReady(step, labels.astype(np.uint8), image.key)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import napari_deepcrf
 from napari_deepcrf.download import cache_folder
 from napari_deepcrf.session.events import Event, Progress
 
@@ -96,7 +98,8 @@ def compile_missing(
 def compile_in_another_process(text: str, arguments: Sequence[str] = ()) -> Iterator[Event]:
     """Fill Numba's cache; yields progress with a text until the process ends, kills it if closed.
 
-    A failure leaves the work to this process.
+    A failure leaves the work to this process. Two windows that start at once compile the same
+    twice, which no lock prevents: Numba replaces its files whole, and a lock could be left behind.
     """
     command = [sys.executable, "-m", "napari_deepcrf.session.warm_up", *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
@@ -116,15 +119,16 @@ def _width(labels: int) -> int:
 def _marker(*what: int | str) -> Path:
     """An empty file whose name stands for everything that Numba's cache depends on.
 
-    Numba keeps its cache beside the sources, in ``NUMBA_CACHE_DIR`` or in the user's folder,
-    whichever it may write to; none of them tells whether a warm-up came to its end.
+    That is the kernels' sources, all that decides which of them run on what, and the machine: where
+    several share a home, their processors may differ, and so does the code. Numba keeps its cache
+    beside the sources, in ``NUMBA_CACHE_DIR`` or in the user's folder, whichever it may write to;
+    none of them tells whether a warm-up came to its end.
     """
-    import napari_deepcrf.lattice
-
-    folder = Path(napari_deepcrf.lattice.__file__).parent
-    sources = sorted((str(p), p.stat().st_mtime_ns) for p in folder.glob("numba_*.py"))
+    package = Path(napari_deepcrf.__file__).parent
+    files = [*package.glob("lattice/*.py"), *package.glob("crf/*.py")]
+    sources = sorted((str(file), file.stat().st_mtime_ns) for file in files)
     cache = os.environ.get("NUMBA_CACHE_DIR")
-    parts = (sources, sys.version, version("numba"), cache, *what)
+    parts = (sources, platform.node(), sys.version, version("numba"), cache, *what)
     return cache_folder() / f"kernels-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
 
