@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
-from napari_deepcrf.interrupt import Interrupted, checkpoint, interruptible
+from napari_deepcrf.interrupt import Interrupted, interruptible, raise_if_interrupted
 from napari_deepcrf.session.networks import interruptible_network
 
 
@@ -17,18 +17,18 @@ def raised() -> threading.Event:
     return flag
 
 
-def test_a_checkpoint_answers_to_the_flag_of_its_own_thread():
-    checkpoint()
+def test_interruption_answers_to_the_flag_of_its_own_thread():
+    raise_if_interrupted()
     with interruptible(threading.Event()):
-        checkpoint()
+        raise_if_interrupted()
     seen = []
     with interruptible(raised()):
-        thread = threading.Thread(target=lambda: seen.append(checkpoint()))
+        thread = threading.Thread(target=lambda: seen.append(raise_if_interrupted()))
         thread.start()
         thread.join()
         with pytest.raises(Interrupted):
-            checkpoint()
-    checkpoint()
+            raise_if_interrupted()
+    raise_if_interrupted()
     assert seen == [None]
 
 

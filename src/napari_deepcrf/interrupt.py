@@ -2,8 +2,8 @@
 
 A window can wait for the next event of a job, but not for a mean field of many megapixels or for
 a step of a wide network. Whoever runs such work in a thread says so with `interruptible`, the
-work calls `checkpoint` now and then, and setting the flag ends it with `Interrupted`. Without a
-flag, in scripts and in other threads, a checkpoint does nothing.
+work calls `raise_if_interrupted` now and then, and setting the flag ends it with `Interrupted`.
+Without a flag, in scripts and in other threads, that call does nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def interruptible_elsewhere(
     return carried
 
 
-def checkpoint() -> None:
+def raise_if_interrupted() -> None:
     """Raise `Interrupted` if this thread's work is to stop; free of cost otherwise."""
     if _local.flag is not None and _local.flag.is_set():
         raise Interrupted

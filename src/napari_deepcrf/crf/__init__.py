@@ -1,5 +1,10 @@
 """The dense CRF: potentials, kernels, mean-field inference and its gradients.
 
+`dense_crf.DenseCRF` is the module that people use: of `learnable` parameters it makes a
+`mean_field.MeanFieldProblem`, over kernels that `prepared` builds once for a batch of images.
+`fused` hands that to compiled kernels; `mean_field`, `convergent` and `sequential` are the updates
+in plain PyTorch, `energy` is what they minimise. `potentials` makes scores of what people have.
+
 Names load on first use, so that ``CRFParameters`` comes without torch.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -28,10 +27,6 @@ class PixelGrid:
     def shape(self) -> tuple[int, ...]:
         """S, slowest axis first."""
         return tuple(self.images.shape[2:])
-
-    @property
-    def num_points(self) -> int:
-        return self.count * math.prod(self.shape)
 
     def coordinates(self, *, coloured: bool) -> Tensor:
         """(d, B, n): x, y, (z,) and, where ``coloured``, the channels; planes for vector code.

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.inference.lazy_image import open_array
 from napari_deepcrf.inference.predictor import Predictor
-from napari_deepcrf.interrupt import checkpoint, interruptible_elsewhere
+from napari_deepcrf.interrupt import interruptible_elsewhere, raise_if_interrupted
 
 Labels = NDArray[np.uint8]
 Index = tuple[int, ...]
@@ -106,7 +106,7 @@ class StackLabels:
                     labels = self._label_plane(pixels)
                 except ValueError as error:
                     raise ValueError(f"plane {', '.join(map(str, index))}: {error}") from error
-                checkpoint()  # a plane that comes after the end is not written
+                raise_if_interrupted()  # a plane that comes after the end is not written
                 self.labels[index] = labels
                 self._done[index] = True
         plane: Labels = self.labels[index]

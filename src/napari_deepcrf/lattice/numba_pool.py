@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-from napari_deepcrf.interrupt import checkpoint
+from napari_deepcrf.interrupt import raise_if_interrupted
 
 
 @cache
@@ -23,7 +23,7 @@ def run_all(tasks: Iterable[Callable[[], None]]) -> None:
     The caller's thread works too, so that calls from several threads cannot block each other.
     Raises `Interrupted`, before it begins, where the caller's work is to stop.
     """
-    checkpoint()
+    raise_if_interrupted()
     pending = list(tasks)
     helpers = min(torch.get_num_threads(), len(pending)) - 1
     queue = iter(pending)  # advancing a list iterator is atomic

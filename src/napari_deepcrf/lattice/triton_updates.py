@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_deepcrf.lattice import triton_launch
 from napari_deepcrf.lattice.triton_join import JoinedLattices
-from napari_deepcrf.lattice.triton_update import backward_kernel, update_kernel
+from napari_deepcrf.lattice.triton_update_kernels import backward_kernel, update_kernel
 
 
 @dataclass(frozen=True, eq=False)

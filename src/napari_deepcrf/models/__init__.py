@@ -1,4 +1,9 @@
-"""The unary network, the joint model, checkpoints and the models known by name."""
+"""The unary network, the joint model, checkpoints and the models known by name.
+
+`deepcrf.DeepCRF` is a `unary.UnaryNetwork` with a dense CRF behind it. The network wraps a
+`backbone.Backbone`, `vgg16` (which `imagenet` starts) or `mobilenet`; `fine_head` and `texture`
+give it finer scores for scribbles. `checkpoint` and `crf_config` are the file, `zoo` the names.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_deepcrf.interrupt import checkpoint
+from napari_deepcrf.interrupt import raise_if_interrupted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +28,7 @@ def interruptible_network(module: nn.Module) -> Iterator[None]:
 
 
 def _before(_layer: nn.Module, _inputs: Any) -> None:
-    checkpoint()
+    raise_if_interrupted()
 
 
 def _after(_layer: nn.Module, _inputs: Any, output: Any) -> None:
@@ -39,4 +39,4 @@ def _after(_layer: nn.Module, _inputs: Any, output: Any) -> None:
 
 
 def _on_gradient(_gradient: Tensor) -> None:
-    checkpoint()
+    raise_if_interrupted()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_deepcrf.interrupt import checkpoint
+from napari_deepcrf.interrupt import raise_if_interrupted
 from napari_deepcrf.session.events import Event, Progress
 from napari_deepcrf.session.networks import interruptible_network
 
@@ -167,7 +167,7 @@ class Part:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Sample:
-        checkpoint()
+        raise_if_interrupted()
         return self._dataset[self._indices[index]]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from napari_deepcrf.lattice import torch_ops, triton_gpu, triton_kernels, triton_update
+from napari_deepcrf.lattice import torch_ops, triton_gpu, triton_kernels, triton_update_kernels
 from napari_deepcrf.lattice.keys import numbering
 from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.triton_build import TritonLattice, _pieces
@@ -140,7 +140,7 @@ def main(capability: int) -> None:
     embed_all()
     filter_all()
     mean_field_all()
-    found = vars(triton_kernels) | vars(triton_update)
+    found = vars(triton_kernels) | vars(triton_update_kernels)
     kernels = {name: value for name, value in found.items() if name.endswith("_kernel")}
     for name, kernel in kernels.items():
         variants = list(kernel.device_caches[0][0].values())
