@@ -32,6 +32,7 @@ from napari_deepcrf.training.scribble_fit import (
     random_points,
 )
 from napari_deepcrf.training.scribble_stages import ScribbleTrainer, adapted_crf
+from napari_deepcrf.training.scribble_start import LOCAL_MAPS, credibility, fit_start
 
 SHORT = replace(
     named_config("scribbles"),
@@ -96,7 +97,7 @@ def test_a_fit_puts_its_margin_on_the_strokes_and_leaves_absent_classes_behind()
     head.calibrate([maps])
     centre_on_strokes(head, [maps], strokes)
     rows = design(head, maps, strokes[0].points)
-    fit_to_strokes(head, [maps], strokes)
+    assert fit_to_strokes(head, [maps], strokes) < 0.5 * np.log(2)
     scores = head(maps, (30, 40))[0].detach()
     at = scores[:, strokes[0].points.rows, strokes[0].points.columns]
     weight = torch.cat([share.weight for share in head.shares], 1).detach()
@@ -105,6 +106,41 @@ def test_a_fit_puts_its_margin_on_the_strokes_and_leaves_absent_classes_behind()
     wrong = at[3 - strokes[0].classes, torch.arange(at.shape[1])]
     assert float((right - wrong).mean()) == pytest.approx(MARGIN, rel=0.05)
     assert (scores[[1, 2, 4]].amax(0) < scores[[0, 3]].amax(0) - 10).all()
+
+
+@pytest.mark.parametrize("by_local", [True, False])
+def test_the_image_says_whether_a_fit_may_use_what_is_not_local(by_local: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = [0.3 * torch.randn(1, 2, 30, 40, generator=generator) for _ in range(LOCAL_MAPS + 1)]
+    dots = torch.rand(30, 40, generator=generator) < 0.3
+    dots[3:6], dots[24:27] = False, True
+    half = (torch.arange(30) > 14)[:, None].expand(30, 40)
+    maps[0][0, 0] += dots.float()
+    maps[-1] = half[None, None].repeat(1, 2, 1, 1) + 0.01 * maps[-1]
+    labels = torch.full((30, 40), VOID, dtype=torch.uint8)
+    labels[4, 5:35], labels[25, 5:35] = 0, 1  # told apart by the dots and by the halves
+    strokes = [Strokes.of(labels)]
+    head = FineHead([2] * len(maps), 2)
+    head.calibrate([maps])
+    centre_on_strokes(head, [maps], strokes)
+    marginals = torch.nn.functional.one_hot((dots if by_local else half).long()).permute(2, 0, 1)
+    with torch.no_grad():
+        fit_start(head, [maps], strokes, lambda: [(head(maps, (30, 40)), marginals[None])])
+    assert (head.shares[-1].weight.abs().max() == 0) == by_local
+    assert head.shares[0].weight.abs().max() > 0
+
+
+def test_credibility_is_of_the_borders_and_of_the_strokes() -> None:
+    labels = torch.full((20, 10), VOID, dtype=torch.uint8)
+    labels[2], labels[17] = 0, 1
+    strokes = [Strokes.of(labels)]
+    scores = torch.zeros(1, 2, 20, 10)
+    scores[:, 1, 10:] = 1.0
+    scores[:, 0, :10] = 1.0
+    sure = 1 / (1 + np.exp(-1.0))
+    assert credibility([(scores, scores)], strokes) == pytest.approx(sure)
+    assert credibility([(scores, -scores)], strokes) == pytest.approx(-sure)
+    assert credibility([(scores, torch.ones(1, 2, 20, 10))], strokes) == pytest.approx(0)
 
 
 def test_both_stages_find_what_no_stroke_touches() -> None:

@@ -108,9 +108,12 @@ def centre_on_strokes(
 
 @torch.no_grad()
 def design(head: FineHead, maps: Sequence[Tensor], points: Points) -> Tensor:
-    """(n, D) responses at some pixels, what the head's weights multiply."""
+    """(n, D) responses at some pixels, what the head's weights multiply.
+
+    Of all its maps, or of as many of the first ones as are given.
+    """
     parts = []
-    for share, one in zip(head.shares, maps, strict=True):
+    for share, one in zip(head.shares, maps, strict=False):
         assert isinstance(share, MapScores)
         parts.append(points.sample(responses(share.features(one))))
     return torch.cat(parts, 1)
@@ -122,7 +125,7 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
     Parameters
     ----------
     rows
-        (n, D), as `design` gives them.
+        (n, D), as `design` gives them; the weights of maps that it was not given become 0.
     targets
         (n, L) probabilities. Classes of no probability anywhere get scores far below the others'.
     weights
@@ -145,7 +148,8 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        value = float(optimizer.step(loss).detach())  # type: ignore[no-untyped-call]
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        value = float(loss().detach())  # what step returns is the loss before the first step
     weight, bias = weight.detach(), bias.detach()
     gain = _gain(F.linear(rows, weight, bias), wanted, weights)
     _store(head, present, gain * relevance * weight, gain * bias)
@@ -153,11 +157,15 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
 
 
 def fit_to_strokes(
-    head: FineHead, images: Sequence[Sequence[Tensor]], strokes: Sequence[Strokes]
+    head: FineHead,
+    images: Sequence[Sequence[Tensor]],
+    strokes: Sequence[Strokes],
+    *,
+    first_maps: int | None = None,
 ) -> float:
-    """Fit the head to the labelled pixels alone; returns the loss."""
+    """Fit the head to the labelled pixels alone, by all maps or the first; returns the loss."""
     pairs = zip(images, strokes, strict=True)
-    rows = torch.cat([design(head, maps, one.points) for maps, one in pairs])
+    rows = torch.cat([design(head, maps[:first_maps], one.points) for maps, one in pairs])
     classes = torch.cat([one.classes for one in strokes])
     targets = F.one_hot(classes, len(head.bias)).float()
     return fit_weights(head, rows, targets, class_balanced(classes))
@@ -197,7 +205,8 @@ def _store(head: FineHead, present: Tensor, weight: Tensor, bias: Tensor) -> Non
         assert isinstance(share, MapScores)
         end = start + share.weight.shape[1]
         share.weight.zero_()
-        share.weight[present] = weight[:, start:end]
+        if start < weight.shape[1]:
+            share.weight[present] = weight[:, start:end]
         start = end
     head.bias.fill_(float(bias.min()) - _ABSENT)
     head.bias[present] = bias

@@ -1,8 +1,8 @@
 """Both stages on a few scribbled images: a finer top layer, then that layer and the CRF together.
 
 The hidden layers stay as they are, so their maps are computed once; a step of stage 1 is a convex
-fit, and one of stage 2 a pass of mean field over a whole image. Stage 1 ends with rounds of
-self-training, in which the CRF's marginals label what no stroke does.
+fit, and one of stage 2 a pass of mean field over a whole image. Stage 1 starts from the strokes
+(`fit_start`) and ends with rounds of self-training, in which the CRF's marginals label the rest.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from napari_deepcrf.training.scribble_fit import (
     centre_on_strokes,
     class_balanced,
     design,
-    fit_to_strokes,
     fit_weights,
     random_points,
 )
+from napari_deepcrf.training.scribble_start import fit_start
 
 _FLOOR = 1e-4
 """Marginals below this give no gradient: a stroke may slip over an object's edge."""
@@ -136,7 +136,7 @@ class ScribbleTrainer:
         strokes = [one.strokes for one in self._images]
         head.calibrate(maps)
         centre_on_strokes(head, maps, strokes)
-        loss = fit_to_strokes(head, maps, strokes)
+        loss = fit_start(head, maps, strokes, lambda: map(self._infer, self._images))
         yield _step("unary", count + 1, total, loss, started, *self._names)
         yield from self._validate("unary", count + 1)
         for number in range(count + 2, total + 1):
@@ -156,7 +156,7 @@ class ScribbleTrainer:
             torch.optim.SGD(top, lr=config.top_learning_rate, momentum=0.9),
             torch.optim.Adam(crf, lr=config.crf_learning_rate),
         ]
-        teachers = [self._marginals(one) for one in self._images]
+        teachers = [self._infer(one)[1] for one in self._images]
         for step in range(config.iterations):
             started = time.perf_counter()
             turn = step % len(self._images)
@@ -234,7 +234,7 @@ class ScribbleTrainer:
         for one in self._images:
             points = random_points(one.size, share, self.seed)
             rows.append(design(head, one.maps, points))
-            targets.append(points.sample(self._marginals(one)))
+            targets.append(points.sample(self._infer(one)[1]))
         taught = torch.cat(targets[1:])
         area = taught.sum(0).clamp_min(1)
         weights = [
@@ -244,9 +244,10 @@ class ScribbleTrainer:
         return fit_weights(head, torch.cat(rows), torch.cat(targets), torch.cat(weights))
 
     @torch.no_grad()
-    def _marginals(self, image: _Image) -> Tensor:
-        marginals: Tensor = self.model.crf(self._scores(image), image.pixels)
-        return marginals
+    def _infer(self, image: _Image) -> tuple[Tensor, Tensor]:
+        """(1, L, H, W) scores and marginals."""
+        scores = self._scores(image)
+        return scores, self.model.crf(scores, image.pixels)
 
     def _scores(self, image: _Image) -> Tensor:
         scores: Tensor = self.network.fine(image.maps, image.size)
