@@ -35,6 +35,26 @@ def test_arrays_of_every_kind_give_the_same_pixels(colours, tmp_path):
         np.testing.assert_array_equal(_read(image), expected)
 
 
+def test_neighbouring_windows_read_a_chunk_once(colours, monkeypatch):
+    read = []
+
+    def chunk(block, block_info=None):
+        read.append(tuple(block_info[0]["chunk-location"][:2]))
+        return block
+
+    image = LazyImage.of(
+        da.from_array(colours, chunks=(8, 7, 1)).map_blocks(chunk, meta=colours[:0])
+    )
+    for y, x in ((0, 0), (3, 2), (5, 9), (11, 15)):
+        window = image.read(slice(y, y + 8), slice(x, x + 8))
+        np.testing.assert_array_equal(window, colours[y : y + 8, x : x + 8])
+    assert len(read) == 3 * len(set(read))  # a chunk for each of the channels
+    # What would not fit is read anew.
+    monkeypatch.setattr("napari_deepcrf.inference.block_cache.ROOM", 300)
+    np.testing.assert_array_equal(image.read(slice(0, 19), slice(0, 23)), colours)
+    assert sum(block.nbytes for block in image._cache._blocks.values()) <= 300
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_names_its_channel_axis(colours, tmp_path, version):
     axes = [{"name": name} for name in "cyx"]
@@ -106,7 +126,7 @@ def test_broken_files_are_told_in_one_line(colours, tmp_path):
     with pytest.raises(ValueError, match=r"image: expected one array of numbers in .*empty\.npy"):
         LazyImage.of(tmp_path / "empty.npy")
     zarr.create_array(tmp_path / "a.zarr", data=colours, chunks=(8, 8, 3))
-    image = LazyImage.of(tmp_path / "a.zarr")
+    image = LazyImage.of(da.from_zarr(tmp_path / "a.zarr"))
     (tmp_path / "a.zarr" / "c" / "1" / "1" / "0").write_bytes(b"broken")
     assert image.read(slice(0, 8), slice(0, 23)).shape == (8, 23, 3)
     with pytest.raises(ValueError, match="image: reading rows 5–12 of columns 0–20 failed: "):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute
@@ -18,6 +20,8 @@ from napari_deepcrf.data.images import MIN_SIDE
 from napari_deepcrf.inference.block_cache import BlockCache
 
 MAX_CHANNELS = 4
+CHUNK = 4 << 20
+"""Bytes of a chunk: few enough for a cache to hold some, many enough for few chunks."""
 SAMPLES, SAMPLE = 8, 32
 """A fingerprint takes so many windows along each axis, so many pixels a side."""
 
@@ -143,8 +147,11 @@ def _as_dask(image: Any) -> da.Array:
         return image
     if not hasattr(image, "dtype") or not hasattr(image, "shape"):
         image = np.asarray(image)
-    # A name of its own: hashing the content would read it all.
-    array: da.Array = da.from_array(image, name=False)
+    # Dask joins the stored chunks of a zarr array up to this size, but must not cut one.
+    stored = math.prod(getattr(image, "chunks", None) or (0,)) * np.dtype(image.dtype).itemsize
+    with dask.config.set({"array.chunk-size": max(CHUNK, stored)}):
+        # A name of its own: hashing the content would read it all.
+        array: da.Array = da.from_array(image, name=False)
     return array
 
 
