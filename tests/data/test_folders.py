@@ -103,7 +103,10 @@ def test_every_unreadable_label_is_named_where_nothing_is_missing(pairs):
     with pytest.raises(DatasetError) as caught:
         check_dataset(FolderDataset(pairs))
     for name in ("one", "two"):
-        assert any(p.startswith(f"labels/{name}.png: expected an image file") for p in caught.value.problems)
+        assert any(
+            p.startswith(f"labels/{name}.png: expected an image file")
+            for p in caught.value.problems
+        )
 
 
 def test_missing_folders_are_named(tmp_path):

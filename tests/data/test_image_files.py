@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_deepcrf.data.image_files import read_array, read_image, write_array, write_labels
+from napari_deepcrf.data.image_files import read_image, write_labels
+from napari_deepcrf.data.npy import read_array, write_array
 from napari_deepcrf.data.voc import read_labels, voc_palette
 
 

@@ -29,8 +29,9 @@ from napari_deepcrf.batch.records import RECORDS, ResultFolder
 from napari_deepcrf.batch.summary import write_summary
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.folder import FolderDataset
-from napari_deepcrf.data.image_files import read_array, read_image
+from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.matlab import read_mat_labels
+from napari_deepcrf.data.npy import read_array
 from napari_deepcrf.data.published import PUBLISHED, obtain
 from napari_deepcrf.data.scribbles import read_strokes
 from napari_deepcrf.data.soft_labels import SoftLabels

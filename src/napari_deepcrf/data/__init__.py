@@ -3,5 +3,7 @@
 A dataset yields `samples.Sample` objects: `voc` and `sbd` as published (`published` downloads
 them), `folder` of one's own, `arrays` in memory. `copies`, `patches`, `soft_labels` and
 `transforms` stand between a dataset and a network; `scribbles` reads ScribbleSup's strokes.
-`images` says what counts as an image, `image_files` reads and writes them.
+`file_dataset` is what datasets of files have in common, `problems` finds all that is wrong with
+one. `images` says what counts as an image; `image_files`, `npy` and `npz` read files without
+trusting them.
 """

@@ -11,6 +11,8 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
+from napari_deepcrf.messages import first_line
+
 RASTER_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX")
 """What Pillow decodes by itself. It tells formats by their content, and hands some, such as
 PostScript, to other programs, which would run what the file says."""
@@ -50,7 +52,7 @@ def _check_png(image: PngImageFile) -> None:
 
 def not_an_image(path: Path | str, error: Exception) -> ValueError:
     """The error, in one line, for a file whose decoder raised ``error``."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, UnidentifiedImageError):  # whose own message repeats the path
-        reason = "no known format"
+    # Whose own message repeats the path.
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "no known format" if unknown else first_line(error)
     return ValueError(f"{path}: expected an image file; reading it failed: {reason}")

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deepcrf.data.arrays import MAX_CLASSES, from_annotation
+from napari_deepcrf.data.file_dataset import FileDataset, read_text
 from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.images import check_image
-from napari_deepcrf.data.problems import check_files, read_pair, read_text
-from napari_deepcrf.data.samples import DatasetError, Sample
+from napari_deepcrf.data.problems import check_files
+from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.data.voc import read_labels
 
 IMAGES, LABELS, CLASSES_FILE = "images", "labels", "classes.txt"
@@ -21,7 +22,7 @@ TRAIN, VALIDATION = "train", "val"
 """The splits that training looks for."""
 
 
-class FolderDataset:
+class FolderDataset(FileDataset):
     """Pairs of equal stem in ``root/images`` and ``root/labels``.
 
     Labels are 8-bit PNGs, grey or palette, or TIFFs of integers, as a napari Labels layer is
@@ -52,11 +53,6 @@ class FolderDataset:
         self.required_classes = self.class_names if split in (None, TRAIN) else ()
         check_files(self, self.pairs, str(self.root))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file whose content the samples come from."""
-        return tuple(path for pair in self.pairs for path in pair)
-
     def _read_split(self, split: str | None) -> tuple[str, ...]:
         if split is None:
             return ()
@@ -86,11 +82,8 @@ class FolderDataset:
                 highest = max(highest, int(_read_annotation(path).max(initial=0)))
         return tuple(f"class {n + 1}" for n in range(min(highest, MAX_CLASSES)))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        return read_pair(self.names[index], self.pairs[index], _read_image, self._read_labels)
+    def _read_image(self, path: Path) -> NDArray[np.uint8]:
+        return check_image(read_image(path)).round().astype(np.uint8)
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
         annotation = _read_annotation(path)
@@ -105,10 +98,6 @@ class FolderDataset:
 
 def _lines(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    return check_image(read_image(path)).round().astype(np.uint8)
 
 
 def _read_annotation(path: Path) -> NDArray[np.integer[Any]]:

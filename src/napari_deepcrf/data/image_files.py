@@ -92,27 +92,3 @@ def encode_labels(labels: NDArray[np.integer[Any]]) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
-
-
-def read_array(path: Path | str) -> NDArray[Any]:
-    """The array of a .npy file; nothing in it is ever unpickled.
-
-    Raises FileNotFoundError for a missing file, ValueError for one that holds no plain array.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        array = np.load(path, allow_pickle=False)
-    # A forged header can also ask for more memory than there is, or be no Python at all.
-    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, OverflowError) as error:
-        raise ValueError(f"{path}: expected a .npy file with one array of numbers") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path}: expected a .npy file with one array, got an archive of several")
-    return array
-
-
-def write_array(path: Path | str, array: NDArray[Any]) -> None:
-    """Write an array as a .npy file, which appears whole or not at all."""
-    with atomic_write(path) as stream:
-        np.save(stream, array, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""SBD's MATLAB label files, and the folder they lie in."""
+"""SBD's label maps, in MATLAB files of version 5."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-SBD_FOLDERS = ("", "dataset", "benchmark_RELEASE/dataset")
-"""Where SBD's ``img`` and ``cls`` may lie under a folder that someone names."""
 
 _MOST_BYTES = 1 << 28
 """A variable may inflate to so many bytes; SBD's take some hundred thousand."""
@@ -32,12 +29,6 @@ _TYPES = {
     12: "i8",
     13: "u8",
 }
-
-
-def find_sbd(root: Path) -> Path | None:
-    """The folder with ``cls`` at or under ``root``, or ``None``."""
-    candidates = (root / folder for folder in SBD_FOLDERS)
-    return next((folder for folder in candidates if (folder / "cls").is_dir()), None)
 
 
 def read_mat_labels(path: Path | str) -> NDArray[np.uint8]:

@@ -11,8 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from napari_deepcrf.messages import first_line
+
 MOST_INFLATED = 1 << 32
 """Bytes by which an archive may grow when it is read; what is stored as it is grows by none."""
+
+# What damage leads zipfile and NumPy's header, which is Python, to.
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, SyntaxError, EOFError, OSError),
+    *(MemoryError, ArithmeticError, RuntimeError),
+)
 
 
 @contextmanager
@@ -38,19 +46,5 @@ def open_npz(path: Path | str) -> Iterator[NpzFile]:
             yield arrays
     except FileNotFoundError:
         raise
-    # What damage leads zipfile and NumPy's header, which is Python, to.
-    except (
-        *(
-            ValueError,
-            KeyError,
-            TypeError,
-            SyntaxError,
-            EOFError,
-            OSError,
-            MemoryError,
-            OverflowError,
-        ),
-        *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: expected an .npz of arrays ({reason})") from error
+    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: expected an .npz of arrays ({first_line(error)})") from error

@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from napari_deepcrf.data.file_dataset import Pairs, short
 from napari_deepcrf.data.samples import (
     DatasetError,
     Sample,
     SegmentationDataset,
     check_sample,
 )
-
-Reader = Callable[[Path], NDArray[np.uint8]]
-
-Pairs = Sequence[tuple[Path, Path]]
-"""Image and labels file of every sample of a dataset of files, as its attribute ``pairs``."""
-
-LONGEST_NAME = 200
-"""Characters; file systems allow some 255 bytes."""
-
-
-def short(path: Path) -> str:
-    """A file by its folder and name, for messages."""
-    return f"{path.parent.name}/{path.name}"
-
-
-def read_text(path: Path) -> str:
-    """A list of names, in UTF-8 with or without a byte order mark; `DatasetError` for another."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(str(path), [f"expected text in UTF-8 ({error.reason})"]) from error
-    longest = max(text.split(), key=len, default="")
-    if len(longest) > LONGEST_NAME:
-        raise DatasetError(str(path), [f"expected names, got {longest[:20]}… of {len(longest)}"])
-    return text
-
-
-def read_pair(name: str, files: tuple[Path, Path], image: Reader, labels: Reader) -> Sample:
-    """Read an image and its labels; `DatasetError` names each of the two that is amiss."""
-    arrays, problems = [], []
-    for kind, path, read in zip(("image", "labels"), files, (image, labels), strict=True):
-        if not path.is_file():
-            problems.append(f"missing {kind} {short(path)}")
-            continue
-        try:
-            arrays.append(read(path))
-        except ValueError as error:
-            problems.append(f"{short(path)}: {_reason(error).removeprefix(f'{path}: ')}")
-        # Decoders raise whatever their broken input leads to.
-        except Exception as error:
-            problems.append(f"{short(path)}: unreadable ({_reason(error)})")
-    if problems:
-        raise DatasetError(name, problems)
-    return Sample(name, *arrays)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager

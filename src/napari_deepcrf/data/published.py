@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from napari_deepcrf.download import Transfer, fetch
+from napari_deepcrf.messages import first_line
 
 _CHUNK = 1 << 20
 
@@ -26,8 +27,6 @@ class PublishedDataset:
     """``"md5:…"`` of the archive."""
     folder: str
     """The folder of the archive that holds the data."""
-    gigabytes: float
-    """Of the archive."""
 
 
 PUBLISHED = {
@@ -38,7 +37,6 @@ PUBLISHED = {
             url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
             digest="md5:6cd6e144f989b92b3379bac3b3de84fd",
             folder="VOCdevkit/VOC2012",
-            gigabytes=2.0,
         ),
         PublishedDataset(
             name="sbd",
@@ -46,7 +44,6 @@ PUBLISHED = {
             "semantic_contours/benchmark.tgz",
             digest="md5:82b4d87ceb2ed10f6038a1cba92111cb",
             folder="benchmark_RELEASE/dataset",
-            gigabytes=1.4,
         ),
     )
 }
@@ -92,11 +89,15 @@ def _unpack(archive: Path, prefix: str, target: Path, progress: bool) -> None:
                     transfer.advance(file.tell() - done)
                     done = file.tell()
         except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{archive}: cannot be unpacked ({reason.rstrip(':')})") from error
+            reason = first_line(error).rstrip(":")
+            raise ValueError(f"{archive}: cannot be unpacked ({reason})") from error
         if not whole.is_dir():
             raise ValueError(f"{archive}: expected a folder {prefix}, found none")
-        os.replace(whole, target)
+        try:
+            os.replace(whole, target)
+        except OSError:
+            if not target.is_dir():  # else another process was quicker
+                raise
 
 
 def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, prefix: str, whole: Path) -> None:

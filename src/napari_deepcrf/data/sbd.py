@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_deepcrf.data.matlab import find_sbd, read_mat_labels
-from napari_deepcrf.data.problems import check_files, read_pair, read_text
-from napari_deepcrf.data.samples import DatasetError, Sample
-from napari_deepcrf.data.voc import VOC_CLASSES, read_rgb
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deepcrf.data.file_dataset import FileDataset, read_text
+from napari_deepcrf.data.matlab import read_mat_labels
+from napari_deepcrf.data.problems import check_files
+from napari_deepcrf.data.samples import DatasetError
+from napari_deepcrf.data.voc import VOC_CLASSES, find_sbd, read_rgb
 
 
-class SBDDataset:
+class SBDDataset(FileDataset):
     """One split of SBD's ``dataset`` folder (``img``, ``cls``, ``train.txt``, ``val.txt``).
 
     ``root`` is that folder or one above it. The 21 classes are VOC's; there is no void. Raises
@@ -36,13 +40,8 @@ class SBDDataset:
         )
         check_files(self, self.pairs, str(self.root))
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file whose content the samples come from."""
-        return tuple(path for pair in self.pairs for path in pair)
+    def _read_image(self, path: Path) -> NDArray[np.uint8]:
+        return read_rgb(path)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Sample:
-        return read_pair(self.names[index], self.pairs[index], read_rgb, read_mat_labels)
+    def _read_labels(self, path: Path) -> NDArray[np.uint8]:
+        return read_mat_labels(path)

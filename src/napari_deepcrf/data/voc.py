@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deepcrf.data.decoding import open_raster
-from napari_deepcrf.data.matlab import find_sbd, read_mat_labels
-from napari_deepcrf.data.problems import check_files, read_pair, read_text
-from napari_deepcrf.data.samples import DatasetError, Sample
+from napari_deepcrf.data.file_dataset import FileDataset, read_text
+from napari_deepcrf.data.matlab import read_mat_labels
+from napari_deepcrf.data.problems import check_files
+from napari_deepcrf.data.samples import DatasetError
 
 VOC_CLASSES = (
     "background",
@@ -38,6 +39,9 @@ VOC_CLASSES = (
 
 # Folders with a split's labels, the preferred one first.
 _OFFICIAL, _AUGMENTED = "SegmentationClass", "SegmentationClassAug"
+
+_SBD_FOLDERS = ("", "dataset", "benchmark_RELEASE/dataset")
+"""Where SBD's ``img`` and ``cls`` may lie under a folder that someone names."""
 
 
 def voc_palette() -> NDArray[np.uint8]:
@@ -67,7 +71,7 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
-class VOCDataset:
+class VOCDataset(FileDataset):
     """One split of ``root/VOC2012`` or ``root`` itself (the folder that holds JPEGImages).
 
     ``split`` names a list in ImageSets/Segmentation (train, trainval, train_aug, val). Labels
@@ -90,11 +94,6 @@ class VOCDataset:
             for name in self.names
         )
         check_files(self, self.pairs, str(self.root))
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file whose content the samples come from."""
-        return tuple(path for pair in self.pairs for path in pair)
 
     def _read_list(self, split: str) -> tuple[str, ...]:
         folder = self.root / "ImageSets" / "Segmentation"
@@ -119,15 +118,17 @@ class VOCDataset:
             places.append(self._sbd / "cls" / f"{name}.mat")
         return next((path for path in places if path.is_file()), places[0])
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def _read_image(self, path: Path) -> NDArray[np.uint8]:
+        return read_rgb(path)
 
-    def __getitem__(self, index: int) -> Sample:
-        return read_pair(self.names[index], self.pairs[index], read_rgb, _read_any_labels)
+    def _read_labels(self, path: Path) -> NDArray[np.uint8]:
+        return read_mat_labels(path) if path.suffix == ".mat" else read_labels(path)
 
 
-def _read_any_labels(path: Path) -> NDArray[np.uint8]:
-    return read_mat_labels(path) if path.suffix == ".mat" else read_labels(path)
+def find_sbd(root: Path) -> Path | None:
+    """The folder with ``cls`` at or under ``root``, or ``None``."""
+    candidates = (root / folder for folder in _SBD_FOLDERS)
+    return next((folder for folder in candidates if (folder / "cls").is_dir()), None)
 
 
 def _find_devkit(root: Path) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_deepcrf.crf import DenseCRF
+from napari_deepcrf.messages import first_line
 from napari_deepcrf.models.backbone import Backbone
 from napari_deepcrf.models.checkpoint import check_tensors, read_checkpoint, write_checkpoint
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
@@ -158,5 +159,5 @@ def _reporting_damage(path: Path) -> Iterator[None]:
         yield
     # torch's errors for impossible sizes are RuntimeErrors, of several lines.
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        reason = first_line(e)
         raise ValueError(f"{path}: the checkpoint's configuration is damaged ({reason})") from e

@@ -1,8 +1,9 @@
-"""Starting VGG16 from torchvision's ImageNet weights (sections 4.1; reference [3]).
+"""Starting VGG16 from torchvision's ImageNet weights (section 4.1; reference [3]).
 
 torchvision's fully connected layers become convolutions: fc6 (4096 × 25088) is a 7 × 7 kernel
 over 512 channels, fc7 (4096 × 4096) a 1 × 1 one. The 4 × 4 and 3 × 3 heads take evenly spaced
-taps of the 7 × 7 kernel, and LargeFOV also every fourth output channel, as in reference [3].
+taps of the 7 × 7 kernel, and the 3 × 3 ones every fourth of the 4096 channels, so that there are
+1024 as in reference [3] (LargeFOV).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_deepcrf.download import fetch
+from napari_deepcrf.messages import first_line
 from napari_deepcrf.models.vgg16 import HEADS, VGG16
 
 IMAGENET_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -75,7 +77,7 @@ def convert(layer: str, kind: str, value: Tensor, head: str) -> Tensor:
     if layer not in ("fc6", "fc7"):
         return value
     outputs = HEADS[head].channels
-    step = value.shape[0] // outputs  # 1, or 4 for LargeFOV's 1024 of 4096 channels
+    step = value.shape[0] // outputs  # 1, or 4 for the 3 × 3 heads' 1024 of 4096 channels
     value = value[::step] if step > 1 else value
     if kind == "bias":
         return value
@@ -99,8 +101,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a whole file of tensors ({message[:120]})") from error
+        reason = first_line(error)[:120]
+        raise ValueError(f"{path}: not a whole file of tensors ({reason})") from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path}: expected torchvision's VGG16, got {type(weights).__name__}")
     return weights
