@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def fetch(
     """The local copy of ``url``, downloaded unless it is there already.
 
     What has arrived of a download that breaks off stays beside it as ``NAME.part``, and the next
-    call goes on from there.
+    call goes on from there. Of several processes that ask at once, one downloads and the others
+    wait for it.
 
     Parameters
     ----------
@@ -38,23 +40,20 @@ def fetch(
         The content has another hash; it is not kept.
     ConnectionError
         The address cannot be reached; the message names the place for a file got by hand.
+    OSError
+        The folder cannot be written to, or the disk is full; what has arrived stays.
     """
-    import pooch
     import requests
+    from filelock import FileLock
 
     name = url.rsplit("/", 1)[-1]
     target = (cache_folder() if folder is None else Path(folder)) / name
-    downloader = _ResumingDownloader(target.with_name(f"{name}.part"), progress)
+    if target.is_file() and has_digest(target, digest):
+        return target  # asks nothing of the folder, which may be read-only
     try:
-        return Path(
-            pooch.retrieve(
-                url,
-                known_hash=digest,
-                fname=name,
-                path=target.parent,
-                downloader=downloader if url.startswith("http") else None,
-            )
-        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{name}.lock")):
+            return _retrieve(url, digest, target, progress)
     except ValueError as error:
         kind, _, value = digest.partition(":")
         raise ValueError(f"{url}: expected {kind} {value}, got another file") from error
@@ -63,6 +62,34 @@ def fetch(
             f"{url}: cannot be reached or broke off ({type(error).__name__}); another attempt goes "
             f"on from there; without a network, put the file at {target}"
         ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{target}: cannot be written ({error.strerror or error}); another attempt goes on "
+            "from what has arrived, NAPARI_DEEPCRF_CACHE names another folder",
+        ) from error
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether a file's content has a hash, ``"sha256:…"`` or ``"md5:…"``."""
+    kind, _, value = digest.partition(":")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest() == value.lower()
+
+
+def _retrieve(url: str, digest: str, target: Path, progress: bool) -> Path:
+    import pooch
+
+    downloader = _ResumingDownloader(target.with_name(f"{target.name}.part"), progress)
+    return Path(
+        pooch.retrieve(
+            url,
+            known_hash=digest,
+            fname=target.name,
+            path=target.parent,
+            downloader=downloader if url.startswith("http") else None,
+        )
+    )
 
 
 class _ResumingDownloader:

@@ -72,7 +72,7 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
             raise ValueError(f"backend: expected one of {names}; got {backend!r}")
         return backend
     if dtype == torch.float32:
-        if device.type == "cpu" and _importable(BACKENDS["numba"]):
+        if device.type == "cpu" and _numba_is_ready():
             return "numba"
         if device.type == "cuda" and not triton_problem():
             return "triton"
@@ -83,6 +83,8 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
 def select_kernels(backend: str) -> Kernels:
     """The kernels of a resolved backend name (``"torch"``, ``"numba"`` or ``"triton"``)."""
+    if backend == "numba":
+        _numba_is_ready()
     return cast("Kernels", importlib.import_module(BACKENDS[backend]))
 
 
@@ -123,9 +125,11 @@ def _tell_of_plain_operations(device: str) -> None:
 
 
 @cache
-def _importable(module: str) -> bool:
+def _numba_is_ready() -> bool:
+    """Whether Numba is there; if so, it has a place for its compiled kernels."""
     try:
-        importlib.import_module(module)
+        importlib.import_module("napari_deepcrf.lattice.numba_cache").provide_cache()
+        importlib.import_module(BACKENDS["numba"])
     except ImportError:
         return False
     return True
