@@ -20,6 +20,9 @@ HERE = Path(__file__).parent
 SUITES = sorted(map(str, (HERE / "triton").glob("suite_*.py")))
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "triton_poison"]
 PYTEST += ["-p", "no:cacheprovider", "--no-xvfb"]
+INTERPRETER = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+ONE_OF_EACH = "suite_lattice or operators and 21 or mean_field_and_gradients and diagonal"
+"""The build, the filter, and all updates with their gradients, once each."""
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'napari-deepcrf[gpu]'")
 
@@ -45,14 +48,16 @@ def test_benchmark_without_a_gpu_says_so():
     assert result.stderr.startswith("No CUDA GPU here: nothing was measured")
 
 
+def test_one_kernel_of_each_kind_in_the_interpreter():
+    run([*PYTEST, *SUITES, "-k", ONE_OF_EACH], **INTERPRETER)
+
+
+@pytest.mark.slow
 def test_kernels_in_the_interpreter():
-    run(
-        [*PYTEST, *SUITES, str(HERE / "test_contract.py")],
-        TRITON_INTERPRET="1",
-        OMP_NUM_THREADS="1",
-    )
+    run([*PYTEST, *SUITES, str(HERE / "test_contract.py")], **INTERPRETER)
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_ampere_and_hopper(tmp_path):
     def compile_all(capability: str) -> None:
         script = str(HERE / "triton" / "compile_kernels.py")

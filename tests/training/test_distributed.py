@@ -20,6 +20,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
 def test_two_processes_have_the_losses_and_figures_of_one_in_both_stages(voc_root):
     threads = torch.get_num_threads()
