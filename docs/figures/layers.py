@@ -76,7 +76,7 @@ def purpose(package: str, room: int) -> str:
     source = folder if folder.is_file() else PACKAGE / f"{package}.py"
     text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
     sentence = text.partition("\n\n")[0].replace("\n", " ")
-    return sentence if len(sentence) <= room else re.split(r"[:,]", sentence)[0] + "."
+    return sentence if len(sentence) <= room else re.split(r"[:,.]", sentence)[0] + "."
 
 
 if __name__ == "__main__":

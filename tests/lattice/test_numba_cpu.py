@@ -61,7 +61,9 @@ def test_lattice_has_the_reference_structure(shape, quality):
 @pytest.mark.parametrize("channels", [1, 2, 21, 24])
 def test_gather_dot_agrees_with_the_reference(channels):
     lattice = Lattice.build(features_of((130, 3)), backend="numba")
-    values, z = torch.randn(130, channels), torch.randn(lattice.num_vertices, channels)
+    values, z = (
+        features_of((rows, channels), seed) for seed, rows in ((1, 130), (2, lattice.num_vertices))
+    )
     torch.testing.assert_close(
         fast.gather_dot(lattice, values, z),
         plain.gather_dot(lattice, values, z),

@@ -1,4 +1,4 @@
-"""Datasets, what training makes of their samples, and the files and arrays they come from.
+"""Datasets of images and labels, and the files they come from.
 
 A dataset yields `samples.Sample` objects: `voc` and `sbd` as published (`published` downloads
 them), `folder` of one's own, `arrays` in memory. `copies`, `patches`, `soft_labels` and

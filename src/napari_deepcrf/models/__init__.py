@@ -1,4 +1,4 @@
-"""The unary network, the joint model, checkpoints and the models known by name.
+"""The joint model of network and CRF, its checkpoints and its names.
 
 `deepcrf.DeepCRF` is a `unary.UnaryNetwork` with a dense CRF behind it. The network wraps a
 `backbone.Backbone`, `vgg16` (which `imagenet` starts) or `mobilenet`; `fine_head` and `texture`
