@@ -1,7 +1,8 @@
 # make demo   segments a sample photo: in napari where there is a display, into PNG files elsewhere
 # make test   runs the tests
 # make lint   style, types, layers, manifest
-# make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it
+# make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it;
+#             QT=pyqt6 or QT=pyside6: with the window, PYTHON=python3.13: on another Python
 # make docs   builds the documentation into site/, where a broken link is an error
 # make bench  times the project beside its peers, into bench-output/
 
@@ -10,6 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
 ARGS ?=
+QT ?=
 
 .PHONY: demo test lint wheel docs bench clean
 
@@ -27,7 +29,7 @@ lint: $(VENV)/.ready
 	$(BIN)/npe2 validate napari_deepcrf
 
 wheel: $(VENV)/.ready
-	PYTHON="$(PYTHON)" BIN="$(BIN)" bash tools/check-wheel
+	BUILDER="$(BIN)/python" bash tools/check-wheel "$(PYTHON)" $(QT)
 
 docs: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
