@@ -17,9 +17,9 @@ from napari_deepcrf.crf.checks import (
     check_whole,
 )
 from napari_deepcrf.crf.features import PixelGrid, grid, pixels
-from napari_deepcrf.crf.fused import fused_mean_field
+from napari_deepcrf.crf.fused import run_mean_field
 from napari_deepcrf.crf.learnable import Compatibility, LearnableKernel
-from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, mean_field
+from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.options import (
     Inference,
     InferenceOptions,
@@ -242,9 +242,7 @@ class DenseCRF(nn.Module):
         if self.options.inference == "convergent":
             updates = run_updates(problem, shape, self.iterations, convergent=True, tolerance=-1.0)
             return torch.stack([update.marginals for update in updates])
-        trace = fused_mean_field(problem, self.iterations, keep_all=keep_all)
-        if trace is None:
-            trace = mean_field(problem, self.iterations, keep_all=keep_all)
+        trace = run_mean_field(problem, self.iterations, keep_all=keep_all)
         marginals = grid(trace, problem.images, shape)
         # Some of PyTorch's losses refuse strided marginals; inference saves the copy.
         return marginals.contiguous() if marginals.requires_grad else marginals

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_deepcrf.data.images import MIN_SIDE
 from napari_deepcrf.data.samples import VOID, Sample
 
 
@@ -29,8 +30,8 @@ class Augmentation:
     """Largest relative change of the distance from each pixel's grey value."""
 
     def __post_init__(self) -> None:
-        if self.crop < 8:
-            raise ValueError(f"crop: expected at least 8 pixels, got {self.crop}")
+        if self.crop < MIN_SIDE:
+            raise ValueError(f"crop: expected at least {MIN_SIDE} pixels, got {self.crop}")
         low, high = self.scale
         if not 0 < low <= high:
             raise ValueError(f"scale: expected 0 < low ≤ high, got {self.scale}")

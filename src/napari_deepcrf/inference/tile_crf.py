@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deepcrf.crf import DenseCRF
-from napari_deepcrf.crf.fused import fused_mean_field
+from napari_deepcrf.crf.fused import run_mean_field
 from napari_deepcrf.crf.learnable import LearnableKernel
-from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, mean_field
+from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.options import normalizers
 from napari_deepcrf.crf.prepared import GRID_RADIUS
 from napari_deepcrf.inference.tiling import Surroundings, TilePoints
@@ -101,9 +101,7 @@ class TileCRF:
         problem = MeanFieldProblem(
             scores.T, terms, self.crf.compatibility(), None if self.crf.options.self_term else own
         )
-        marginals = fused_mean_field(problem, self.crf.iterations, keep_all=False)
-        if marginals is None:
-            marginals = mean_field(problem, self.crf.iterations, keep_all=False)
+        marginals = run_mean_field(problem, self.crf.iterations, keep_all=False)
         height, width = points.near_shape
         best = marginals[-1, : height * width].max(1).indices
         labels: NDArray[np.uint8 | np.uint16] = points.core(

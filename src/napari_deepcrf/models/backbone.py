@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module, ABC):
-    """(B, 3, H, W) normalised RGB images → (B, L, ⌈≈H/8⌉, ⌈≈W/8⌉) scores.
+    """(B, 3, H, W) normalised RGB images → (B, L, h, w) scores, h about H / 8 or H / 16.
 
     ``features`` are the hidden layers, `ConvBlock` by `ConvBlock`; ``score`` is the top layer,
     a 1 × 1 convolution to L classes that is replaced for new classes (section 4.1 of the paper).

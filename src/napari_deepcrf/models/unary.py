@@ -14,6 +14,9 @@ from napari_deepcrf.models.backbone import Backbone
 _RGB_MEAN = (123.675, 116.28, 103.53)
 _RGB_STD = (58.395, 57.12, 57.375)
 
+_MIN_SIDE = 8
+"""Pixels of one cell of the score map."""
+
 
 class UnaryNetwork(nn.Module):
     """A backbone from 0–255 images to per-pixel scores at the image's own resolution (section 4.1).
@@ -34,8 +37,8 @@ class UnaryNetwork(nn.Module):
         self, backbone: Backbone, *, input_size: int | None = 306, scales: Sequence[float] = (1.0,)
     ) -> None:
         super().__init__()
-        if input_size is not None and input_size < 8:
-            raise ValueError(f"input_size: expected at least 8 pixels, got {input_size}")
+        if input_size is not None and input_size < _MIN_SIDE:
+            raise ValueError(f"input_size: expected at least {_MIN_SIDE} pixels, got {input_size}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales: expected positive numbers, got {tuple(scales)}")
         self.backbone = backbone
@@ -45,7 +48,7 @@ class UnaryNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(_RGB_STD).view(1, 3, 1, 1), persistent=False)
 
     def coarse(self, image: Tensor) -> Tensor:
-        """(B, 3, h, w) images in 0–255 at the network's own scale → (B, L, ≈h/8, ≈w/8) scores."""
+        """(B, 3, h, w) images in 0–255 at the network's own scale → (B, L, ≈ h/8, ≈ w/8) scores."""
         scores: Tensor = self.backbone((image - self.mean) / self.std)
         return scores
 
@@ -56,7 +59,7 @@ class UnaryNetwork(nn.Module):
     def network_size(self, height: int, width: int, scale: float = 1.0) -> tuple[int, int]:
         """Height and width to which an H × W image is reduced (or enlarged) for the network."""
         factor = scale * self.reduction(max(height, width))
-        return max(8, round(height * factor)), max(8, round(width * factor))
+        return max(_MIN_SIDE, round(height * factor)), max(_MIN_SIDE, round(width * factor))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) images in 0–255 → (B, L, H, W) scores."""

@@ -38,7 +38,7 @@ HEADS = {
 
 
 class VGG16(Backbone):
-    """The dilated, fully convolutional VGG16: (B, 3, H, W) → (B, L, ⌈≈H/8⌉, ⌈≈W/8⌉) scores.
+    """The dilated, fully convolutional VGG16: (B, 3, H, W) → (B, L, h, w) scores, h about H / 8.
 
     Parameters
     ----------
