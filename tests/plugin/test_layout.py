@@ -7,7 +7,16 @@ import itertools
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QSlider,
+    QStyle,
+    QStyleOptionComboBox,
+    QWidget,
+)
 
 from napari_deepcrf.plugin.panels.status_panel import LONGEST, StatusPanel
 
@@ -59,6 +68,23 @@ def test_nine_sliders_need_no_scrolling(dock, settle):
     settle(0.1)
     bar = dock.tabs.widget(0).verticalScrollBar()
     assert bar.maximum() == 0
+
+
+def test_choices_of_the_crf_are_whole_beside_a_scroll_bar(dock, settle):
+    dock.viewer.window.resize(1100, 640)
+    dock.tabs.setCurrentIndex(0)
+    settle(0.2)
+    assert dock.tabs.widget(0).verticalScrollBar().isVisible()
+    panel = dock.crf_panel
+    for box in (panel.quality, panel.inference, panel.compatibility):
+        option = QStyleOptionComboBox()
+        option.initFrom(box)
+        field = box.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, box
+        )
+        for index in range(box.count()):
+            text = box.itemText(index)
+            assert box.fontMetrics().horizontalAdvance(text) <= field.width(), text
 
 
 def test_tab_goes_through_the_controls_from_top_to_bottom(dock, settle):

@@ -44,9 +44,18 @@ def test_the_part_comes_while_sliding_and_the_whole_afterwards(app, wait_until):
     (whole,) = results
     assert whole.identity == session.identity
     assert session.fresh
-    assert part_of(app) is None
+    assert not part.visible
     assert history.visible
-    assert part not in app.viewer.layers
+    slider.setSliderDown(True)
+    slider.setSliderPosition(400)
+    wait_until(lambda: part.visible)  # the same layer serves the next slide
+    assert part in app.viewer.layers
+    assert not history.visible
+    slider.setSliderDown(False)
+    app.idle()
+    assert history.visible
+    app.dock.segmenting.sliding._tidy.start(1)
+    wait_until(lambda: part not in app.viewer.layers)
 
 
 def test_only_what_is_seen_is_refined(app, wait_until, settle):

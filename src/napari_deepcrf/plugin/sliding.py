@@ -24,13 +24,15 @@ LARGE = 12_000_000
 MOST_PIXELS = 400_000
 """Pixels of a part at most, however many the screen has."""
 PART_AFTER_MS, WHOLE_AFTER_MS = 40, 500
+TIDY_AFTER_MS = 5000
+"""How long the part's layer waits, hidden, for the next slide: to remove one takes napari long."""
 
 
 class Sliding(Coordinator):
     """Refines the visible part while a slider moves, and asks for the whole afterwards.
 
     The part is shown as a layer of its own in place of the label history, which is out of date
-    meanwhile, and goes when the whole result is there.
+    meanwhile, and is hidden when the whole result is there.
     """
 
     whole_wanted = Signal()
@@ -44,8 +46,9 @@ class Sliding(Coordinator):
         self._hidden: Any = None
         self._part = single_shot(self, PART_AFTER_MS, self._refine_part)
         self._whole = single_shot(self, WHOLE_AFTER_MS, self._refine_whole)
+        self._tidy = single_shot(self, TIDY_AFTER_MS, self._remove)
         self.session.part_ready.connect(self._show)
-        self.session.result_changed.connect(self.clear)
+        self.session.result_changed.connect(self._hide)
         self.session.image_changed.connect(self.clear)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
         context.cleanup.callback(self.stop)
@@ -59,23 +62,34 @@ class Sliding(Coordinator):
         """Follow a change of settings; False if the image is small enough to be done at once."""
         if self._region() is None:
             return False
+        self._tidy.stop()
         self._part.start()
         self._whole.start()
         return True
 
     def stop(self) -> None:
         """Stop the timers."""
-        self._part.stop()
-        self._whole.stop()
+        for timer in (self._part, self._whole, self._tidy):
+            timer.stop()
 
     def clear(self, _event: object = None) -> None:
         """Take the part away and show the label history again."""
-        shown, self._shown = self._shown, None
-        if shown is not None and shown in self.viewer.layers:
-            self.viewer.layers.remove(shown)
+        self._hide()
+        self._remove()
+
+    def _hide(self, _event: object = None) -> None:
+        if self._shown is not None:
+            self._shown.visible = False
+            self._tidy.start()
         hidden, self._hidden = self._hidden, None
         if hidden is not None:
             hidden.visible = True
+
+    def _remove(self) -> None:
+        self._tidy.stop()
+        shown, self._shown = self._shown, None
+        if shown is not None and shown in self.viewer.layers:
+            self.viewer.layers.remove(shown)
 
     def _region(self) -> Region | None:
         """What of a large image is visible in the plane; None where the whole is to be done."""
@@ -106,15 +120,16 @@ class Sliding(Coordinator):
             return
         region = event.region
         placement = plane.placement.part(region.top, region.left, region.step)
-        options = placement.layer_kwargs()
-        if self._shown is not None:
-            self._shown.data = on_axes_of(placement, event.labels)
-            self._shown.scale = options["scale"]
-            self._shown.translate = options["translate"]
-            return
         history = self._layers.get("history")
         if history is not None and history.visible:
             history.visible, self._hidden = False, history
+        self._tidy.stop()
+        if self._shown is not None:
+            options = placement.layer_kwargs()
+            self._shown.data = on_axes_of(placement, event.labels)
+            self._shown.scale, self._shown.translate = options["scale"], options["translate"]
+            self._shown.visible = True
+            return
         layer = label_layer(
             event.labels, placement, name=f"{image.name} [visible part]", role="part", opacity=0.6
         )

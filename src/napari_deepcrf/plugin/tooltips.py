@@ -28,7 +28,6 @@ TOOLTIPS: Final[dict[str, str]] = {
     "theta_beta": "Colour width of the appearance kernel in grey levels of 0–255. Smaller: only "
     "nearly equal colours attract each other.",
     "independent": "A slider for every axis and colour channel: all nine parameters.",
-    "method": "How sums over all pairs of pixels are computed, and how the updates are made.",
     "iterations": "Number of mean-field updates. More: labels spread farther and settle.",
     "quality": "fast: as other tools do. accurate: closer to the exact sums, slower. "
     "exact: brute force, for small images.",

@@ -57,9 +57,8 @@ class CRFPanel(QWidget):
         self.quality = _choices("fast", "accurate", "exact")
         self.inference = _choices("parallel", "convergent")
         self.compatibility = _choices("learned", "potts")
-        methods = row(self.quality, self.inference)
         updates = row(self.iterations, self.compatibility)
-        add_row(self._form, "Method", methods, "method", self.quality)
+        self._form.addRow(row(self.quality, self.inference))
         add_row(self._form, "Updates", updates, "iterations", self.iterations)
         for name in ("quality", "inference", "iterations", "compatibility"):
             getattr(self, name).setToolTip(TOOLTIPS[name])
@@ -190,6 +189,8 @@ class CRFPanel(QWidget):
 
 def _choices(*texts: str) -> QComboBox:
     box = combo()
-    box.setMinimumContentsLength(1)  # two of them share a row
+    # two of them share a row: napari's own padding would cut a letter off beside a scroll bar
+    box.setStyleSheet("QComboBox { padding: 3px 2px 3px 6px; }")
+    box.setMinimumContentsLength(1)
     box.addItems(list(texts))
     return box
