@@ -15,11 +15,14 @@ Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 EMPTY = np.int64(-1)
+"""In a slot without a key; keys are not negative."""
 FIRST_SLOTS = 1 << 14
+"""Slots of a new table, which grows as it fills; a power of two."""
 RECENT = 1 << 12
 """Simplices whose rows are kept at hand while points are embedded."""
 HASH = np.int64(-7046029254386353131)
-"""2^64 over the golden ratio, which spreads keys over the bits that are kept."""
+"""2^64 over the golden ratio: a product with it spreads keys over the bits that are kept, all but
+the lowest 20, which it mixes least."""
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})

@@ -28,7 +28,9 @@ from napari_deepcrf.lattice.numba_simd import (
 BAND = 16
 """Lines in one task."""
 WIDE = (0,) * 16
+"""64 lanes: eight registers of sums that do not wait for each other."""
 NARROW = (0,)
+"""4 lanes: what is left of a line, whose length is a multiple of 4."""
 
 FloatArray = NDArray[np.float32]
 

@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 FLOAT = ir.FloatType()
 INT = ir.IntType(32)
 FAST = ("contract", "nsz", "reassoc")
+"""What LLVM may do: contract products with sums, forget the sign of a zero, reorder sums."""
 BLOCK = 8
+"""Lanes of one 256-bit register."""
 LINE = 64
+"""Bytes of a cache line."""
 LOG2_E = np.float32(1.4426950408889634)
 
 FloatArray = NDArray[np.float32]
