@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.voc import read_labels
@@ -85,6 +86,26 @@ def test_progress_and_time_left_without_a_terminal(
     result = command("segment", photo, second, "--out", tmp_path / "out", "--model", tiny_model)
     assert "1 of 2 images" in result.err
     assert re.search(r"^2 of 2 images, \d:\d\d:\d\d left$", result.err, re.MULTILINE)
+
+
+def test_a_zarr_image_is_done_in_tiles(command, tiny_model, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    zarr.create_array(tmp_path / "slide.zarr", data=pixels, chunks=(16, 16, 3))
+    out = tmp_path / "out"
+    arguments = ("segment", tmp_path / "slide.zarr", "--out", out, "--model", tiny_model)
+    result = command(*arguments, "--memory", "100GB")
+    assert result.exit_code == 0
+    plan = (
+        rf"memory: {tmp_path / 'slide.zarr'}: tiles of 1024×1024 pixels, 1 at once, about 0\.\d+ GB"
+    )
+    assert re.fullmatch(f"{plan}\n", result.err)
+    expected = Predictor(tiny_model).labels(pixels)
+    np.testing.assert_array_equal(zarr.open_group(out / "slide.ome.zarr")["0"][:], expected)
+    result = command(*arguments)
+    assert result.out == f"0 done, 1 done before, 0 failed; class areas: {out / 'summary.csv'}\n"
+    result = command(*arguments, "--view", "16")
+    assert result.exit_code == 0  # another view, another result
+    assert re.match(r".*slide\.ome\.zarr: ", result.out)
 
 
 def test_the_memory_needed_is_told_first(command, photo, tiny_model, tmp_path):

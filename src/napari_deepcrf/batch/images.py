@@ -12,30 +12,51 @@ from pathlib import Path
 from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ZARR = ".zarr"
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The given files, and the image files of the given folders by name; each file once.
+    """The given files, and the images of the given folders by name; each once.
+
+    A folder whose name ends in ``.zarr`` is one image.
 
     Files are taken as they are, so that one that is missing or no image can be reported later.
     Folders are not searched below their first level. Raises ValueError for one without images.
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for image in _images_in(path) if path.is_dir() else [path]:
+        for image in _images_in(path) if path.is_dir() and not is_zarr(path) else [path]:
             found.setdefault(image.resolve(), image)
     return list(found.values())
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is the folder of a Zarr array or an OME-Zarr image, by its name."""
+    return path.name.lower().endswith(ZARR) and path.is_dir()
 
 
 def _images_in(folder: Path) -> list[Path]:
     images = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if not path.name.startswith(".")
+        and (
+            (is_zarr(path) and not _holds_labels(path))
+            or (path.suffix.lower() in SUFFIXES and path.is_file())
+        )
     )
     if not images:
-        raise ValueError(f"folder: expected images ({', '.join(SUFFIXES)}), got none in {folder}")
+        kinds = ", ".join((*SUFFIXES, ZARR))
+        raise ValueError(f"folder: expected images ({kinds}), got none in {folder}")
     return images
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether a Zarr folder is a label image, such as results beside their images."""
+    try:
+        return '"image-label"' in (path / "zarr.json").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def largest_size(images: Sequence[Path]) -> tuple[int, int] | None:
@@ -61,8 +82,8 @@ def result_names(images: Sequence[Path]) -> list[str]:
         return Path(commonpath([place.parent for place in places]))
 
     levels: tuple[Callable[[Path], str], ...] = (
-        lambda place: place.stem,
-        lambda place: place.relative_to(root()).with_suffix("").as_posix(),
+        lambda place: _bare(place).name,
+        lambda place: _bare(place).relative_to(root()).as_posix(),
         lambda place: place.relative_to(root()).as_posix(),
     )
     level = [0] * len(places)
@@ -77,3 +98,9 @@ def result_names(images: Sequence[Path]) -> list[str]:
             raise ValueError(f"{first} and {second}: expected names that differ in more than case")
         for k in shared:
             level[k] = min(level[k] + 1, len(levels) - 1)
+
+
+def _bare(place: Path) -> Path:
+    """A path without its suffix, ``.ome.zarr`` being one."""
+    bare = place.with_suffix("")
+    return bare.with_suffix("") if is_zarr(place) and bare.suffix.lower() == ".ome" else bare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -111,16 +112,25 @@ class ResultFolder:
 
     def write(self, name: str, files: Files, record: Record) -> None:
         """Put the record, then the result in its place; OSError leaves what was there."""
-        place, record_place = self.place(name), self._record_place(name)
-        for parent in (place.parent, record_place.parent):
-            parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(record_place) as stream:
-            stream.write(json.dumps(asdict(record), indent=1).encode())
+        place = self.place(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.note(name, record)
         if "" in files:
             with atomic_write(place) as stream:
                 stream.write(files[""])
         else:
             _write_folder(place, files)
+
+    def note(self, name: str, record: Record) -> None:
+        """Write the record alone, of a result that is there already."""
+        place = self._record_place(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(place) as stream:
+            stream.write(json.dumps(asdict(record), indent=1).encode())
+
+    def has_record(self, name: str) -> bool:
+        """Whether a run has put a result of this name here."""
+        return self._record(self._record_place(name)) is not None
 
     def present(self, name: str) -> str | None:
         """`digest` of what lies at the result's place now, None for nothing."""
@@ -160,8 +170,11 @@ def _digest_of(place: Path) -> str | None:
 
 
 def _write_folder(place: Path, files: Files) -> None:
-    """A folder that appears whole; the earlier one makes way at the last moment."""
-    made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
+    """A folder that appears whole; the earlier one goes once it has, and comes back otherwise."""
+    made, earlier = (
+        Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
+        for _ in range(2)
+    )
     try:
         for name, content in files.items():
             path = made / name
@@ -169,11 +182,16 @@ def _write_folder(place: Path, files: Files) -> None:
             with atomic_write(path) as stream:
                 stream.write(content)
         made.chmod(place.parent.stat().st_mode & 0o777)
-        _remove(place)
+        with suppress(FileNotFoundError):
+            place.rename(earlier / place.name)
         made.rename(place)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        if not place.exists() and (earlier / place.name).exists():
+            os.rename(earlier / place.name, place)
         raise
+    finally:
+        for folder in (made, earlier):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_deepcrf.batch.formats import digest, find_format
-from napari_deepcrf.batch.images import result_names
+from napari_deepcrf.batch.images import is_zarr, result_names
 from napari_deepcrf.batch.records import Record, ResultFolder
 from napari_deepcrf.batch.segmenter import (
     Outcome,
@@ -23,7 +23,11 @@ from napari_deepcrf.batch.segmenter import (
     one_line,
 )
 from napari_deepcrf.batch.summary import NAME, write_summary
+from napari_deepcrf.batch.zarr_images import KIND, TilesDone, ZarrRun
+from napari_deepcrf.inference import Predictor
+from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.run_record import model_digest
+from napari_deepcrf.interrupt import Interrupted
 from napari_deepcrf.models import DeepCRF
 
 # Errors of the disk, after which no other result could be written either.
@@ -60,7 +64,7 @@ class SummaryWritten:
     path: Path
 
 
-BatchEvent = ImageDone | ImageFailed | SummaryWritten
+BatchEvent = ImageDone | ImageFailed | TilesDone | SummaryWritten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +75,21 @@ class BatchOptions(WorkSettings):
     """Address of a Dask scheduler whose workers do the work, instead of this process."""
     overwrite: bool = False
     """Replace files at the results' places that are no results of this image."""
+    view: int = 1024
+    """Pixels of a Zarr image that the network is to see side by side."""
 
 
 def segment_files(
     images: Sequence[Path], out: Path, model: DeepCRF, options: BatchOptions
 ) -> Generator[BatchEvent, None, None]:
-    """Segment image files; yields `ImageDone` or `ImageFailed` for each, `SummaryWritten` last.
+    """Segment images; yields `ImageDone` or `ImageFailed` for each, `SummaryWritten` last.
 
     Results are written into ``out`` as they come, by this process alone. One that is there already
     is kept if it is of the same image bytes, model and parameters. An image that cannot be used
     stops nothing. The generator may be closed at any time: what is written is whole.
+
+    Zarr images come last, one after the other in this process, in tiles and as OME-Zarr whatever
+    the format of the others; each yields `TilesDone` as it goes.
 
     Raises
     ------
@@ -90,21 +99,19 @@ def segment_files(
         ``out`` cannot be written to, the disk is full, or the scheduler cannot be reached.
     """
     names = result_names(images)
+    if options.view < STRIDE:
+        raise ValueError(f"view: expected at least {STRIDE} pixels, got {options.view}")
     results = ResultFolder(out, find_format(options.kind), overwrite=options.overwrite)
     _keep_images(images, names, results)
     run = _Run(images, names, results, model_digest(model))
+    zarr = [number for number, image in enumerate(images) if is_zarr(image)]
+    files = [number for number, image in enumerate(images) if not is_zarr(image)]
     try:
-        with _workers(model, options) as workers:
-            for number in range(len(images)):
-                begun = run.begin(number)
-                if isinstance(begun, Task):
-                    workers.submit(begun)
-                else:
-                    yield begun
-                while workers.full:
-                    yield run.end(*workers.next())
-            while workers.pending:
-                yield run.end(*workers.next())
+        if files:
+            with _workers(model, options) as workers:
+                yield from _through(workers, run, files)
+        if zarr:
+            yield from _in_tiles(model, options, run, zarr)
     except BaseException:  # cut short: the table lists what there is, where it can be written
         with suppress(OSError):
             write_summary(results)
@@ -113,6 +120,50 @@ def segment_files(
         yield SummaryWritten(write_summary(results))
     except FileExistsError as error:
         yield ImageFailed(results.folder / NAME, one_line(error))
+
+
+def _through(workers: Workers, run: _Run, files: Sequence[int]) -> Iterator[BatchEvent]:
+    """Image files by the workers, as each becomes free."""
+    for number in files:
+        begun = run.begin(number)
+        if isinstance(begun, Task):
+            workers.submit(begun)
+        else:
+            yield begun
+        while workers.full:
+            yield run.end(*workers.next())
+    while workers.pending:
+        yield run.end(*workers.next())
+
+
+def _in_tiles(
+    model: DeepCRF, options: BatchOptions, run: _Run, zarr: Sequence[int]
+) -> Iterator[BatchEvent]:
+    """Zarr images by this process."""
+    work = ZarrRun(
+        results=ResultFolder(run.results.folder, KIND, overwrite=options.overwrite),
+        predictor=Predictor(model, device=options.device),
+        model_sha256=run.model,
+        view=options.view,
+        memory=options.memory,
+        overwrite=options.overwrite,
+    )
+    for number in zarr:
+        image, name = run.images[number], run.names[number]
+        place = work.results.place(name)
+        try:
+            record, skipped = yield from work.segment(image, name)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _full(place, error) from error
+            yield _failed(image, error)
+        except Interrupted:
+            raise
+        # Whatever is wrong with an image must stop no other one.
+        except Exception as error:
+            yield _failed(image, one_line(error))
+        else:
+            yield ImageDone(image, place, record.size, record.areas, skipped)
 
 
 def _workers(model: DeepCRF, options: BatchOptions) -> AbstractContextManager[Workers]:
@@ -125,11 +176,12 @@ def _workers(model: DeepCRF, options: BatchOptions) -> AbstractContextManager[Wo
 
 def _keep_images(images: Sequence[Path], names: Sequence[str], results: ResultFolder) -> None:
     """Raise ValueError where a result's place is that of an image."""
-    sources = {image.resolve(): image for image in images}
-    for name in names:
-        image = sources.get(results.place(name).resolve())
-        if image is not None:
-            raise ValueError(f"out: {results.folder} would overwrite the image {image}")
+    sources = {image.resolve() for image in images}
+    for image, name in zip(images, names, strict=True):
+        kind = KIND if is_zarr(image) else results.kind
+        place = results.folder / f"{name}{kind.suffix}"
+        if place.resolve() in sources:
+            raise ValueError(f"out: {results.folder} would overwrite the image {place}")
 
 
 def _failed(image: Path, error: OSError | str) -> ImageFailed:
@@ -142,27 +194,33 @@ def _failed(image: Path, error: OSError | str) -> ImageFailed:
     return ImageFailed(image, reason if reason.startswith(f"{image}: ") else f"{image}: {reason}")
 
 
+def _full(place: Path, error: OSError) -> OSError:
+    return OSError(
+        f"{place}: {error.strerror}; what is finished is kept, the same command goes on from there"
+    )
+
+
 class _Run:
     """The state of one run: what each number stands for."""
 
     def __init__(
         self, images: Sequence[Path], names: Sequence[str], results: ResultFolder, model: str
     ) -> None:
-        self._images, self._names = images, names
-        self._results, self._model = results, model
+        self.images, self.names = images, names
+        self.results, self.model = results, model
         self._hashes: dict[int, str] = {}
 
     def begin(self, number: int) -> Task | ImageDone | ImageFailed:
         """Read an image: a task, unless it is done already or must not or cannot be done."""
-        image, name = self._images[number], self._names[number]
+        image, name = self.images[number], self.names[number]
         try:
             content = image.read_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
-            record = self._results.finished(name, sha256, self._model)
+            record = self.results.finished(name, sha256, self.model)
             if record is not None:
-                place = self._results.place(name)
+                place = self.results.place(name)
                 return ImageDone(image, place, record.size, record.areas, skipped=True)
-            self._results.check_free(name, image, sha256)
+            self.results.check_free(name, image, sha256)
         except FileNotFoundError:
             return ImageFailed(image, f"{image}: no such image file")
         except OSError as error:
@@ -174,27 +232,24 @@ class _Run:
 
     def end(self, task: Task, outcome: Outcome) -> ImageDone | ImageFailed:
         """Write the result of a task; raises OSError where no more results can be written."""
-        image, name = self._images[task.number], self._names[task.number]
+        image, name = self.images[task.number], self.names[task.number]
         sha256 = self._hashes.pop(task.number)
         if isinstance(outcome, Rejected):
             return _failed(image, outcome.reason)
         record = Record(
             image=str(image.resolve()),
             image_sha256=sha256,
-            model_sha256=self._model,
+            model_sha256=self.model,
             size=outcome.size,
             areas=outcome.areas,
             sha256=digest(outcome.files),
-            replaces=self._results.present(name),
+            replaces=self.results.present(name),
         )
-        place = self._results.place(name)
+        place = self.results.place(name)
         try:
-            self._results.write(name, outcome.files, record)
+            self.results.write(name, outcome.files, record)
         except OSError as error:
             if error.errno in _FULL:
-                raise OSError(
-                    f"{place}: {error.strerror}; what is finished is kept, the same command goes "
-                    "on from there"
-                ) from error
+                raise _full(place, error) from error
             return _failed(image, error)
         return ImageDone(image, place, outcome.size, outcome.areas, worker=outcome.worker)

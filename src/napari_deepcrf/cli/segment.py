@@ -16,6 +16,7 @@ from napari_deepcrf.cli.options import Device, Json, Model, Out, progress_bar
 if TYPE_CHECKING:
     from napari_deepcrf.batch.run import BatchEvent, ImageDone, ImageFailed
     from napari_deepcrf.batch.segmenter import WorkerInfo
+    from napari_deepcrf.batch.zarr_images import TilesDone
 
 TELL_SECONDS = 30
 """How often a run without a progress bar says how far it is."""
@@ -31,7 +32,9 @@ class ResultFormat(StrEnum):
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, folders of them, and .zarr images.")
+    ],
     out: Out,
     model: Model = "voc-compact",
     result_format: Annotated[
@@ -44,6 +47,9 @@ def segment(
         str | None,
         typer.Option(help="Limit, such as 2GB, for each process; by default half of what is free."),
     ] = None,
+    view: Annotated[
+        int, typer.Option(help="Pixels of a .zarr image that the network sees side by side.")
+    ] = 1024,
     overwrite: Annotated[
         bool, typer.Option(help="Replace files in OUT that are no results, or edited ones.")
     ] = False,
@@ -55,6 +61,10 @@ def segment(
     The same command again goes on where it stopped: results of the same image bytes, model and
     parameters are kept. An image that cannot be used stops nothing: it is named at the end and
     the exit code is 2.
+
+    A folder NAME.zarr is one image of any size, an OME-Zarr image or a Zarr array: it is done in
+    tiles that keep within the memory, its labels are OME-Zarr whatever the format, and a run that
+    was stopped goes on from its finished tiles.
     """
     from napari_deepcrf.batch.images import find_images
     from napari_deepcrf.batch.run import BatchOptions, segment_files
@@ -68,6 +78,7 @@ def segment(
         memory=None if memory is None else parse_memory(memory),
         scheduler=scheduler,
         overwrite=overwrite,
+        view=view,
     )
     deepcrf = DeepCRF.load(model)
     if options.memory is not None:
@@ -81,7 +92,7 @@ def segment(
             task = progress.add_task("Segmenting", total=len(found))
             for event in events:
                 report.add(event)
-                progress.update(task, completed=report.count)
+                progress.update(task, completed=report.count, description=report.doing)
                 if progress.disable:
                     report.tell_progress(len(found), progress.tasks[task].time_remaining)
     finally:  # a run cut short by a full disk or Ctrl+C has results and failures to tell of, too
@@ -113,7 +124,10 @@ class _Report:
         self._as_json = as_json
         self._summary: Path | None = None
         self._workers: set[str] = set()
+        self._planned: set[Path] = set()
         self._told = time.monotonic()
+        self.doing = "Segmenting"
+        """What is done now, for a progress bar."""
         self.done: list[ImageDone] = []
         self.failed: list[ImageFailed] = []
 
@@ -125,7 +139,13 @@ class _Report:
     def add(self, event: "BatchEvent") -> None:
         """Take note of an event; tell of a new result, and of a worker's first one."""
         from napari_deepcrf.batch.run import ImageDone, ImageFailed
+        from napari_deepcrf.batch.zarr_images import TilesDone
 
+        if isinstance(event, TilesDone):
+            self._tell_plan(event)
+            self.doing = f"{event.image.name}: {event.done} of {event.total} tiles"
+            return
+        self.doing = "Segmenting"
         if isinstance(event, ImageFailed):
             self.failed.append(event)
         elif isinstance(event, ImageDone):
@@ -144,7 +164,14 @@ class _Report:
         if time.monotonic() - self._told > TELL_SECONDS:
             self._told = time.monotonic()
             left = "" if seconds_left is None else f", {timedelta(seconds=int(seconds_left))} left"
-            print(f"{self.count} of {total} images{left}", file=sys.stderr)
+            what = "" if self.doing == "Segmenting" else f"; {self.doing}"
+            print(f"{self.count} of {total} images{left}{what}", file=sys.stderr)
+
+    def _tell_plan(self, event: "TilesDone") -> None:
+        """What an image in tiles takes, once and before any work."""
+        if event.image not in self._planned:
+            self._planned.add(event.image)
+            print(f"memory: {event.image}: {event.plan}", file=sys.stderr)
 
     def finish(self) -> None:
         """Print the whole as JSON, or a line of numbers; name the failures."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deepcrf.data.voc import voc_palette
-from napari_deepcrf.inference.tiling import Tile
+from napari_deepcrf.inference.tiling import Tile, cut
 
 if TYPE_CHECKING:
     import zarr
@@ -86,6 +86,17 @@ class LabelPyramid:
         if not names:
             raise ValueError(f"{path}: expected a label image, got an empty group")
         return cls(levels)  # type: ignore[arg-type]
+
+    def counts(self, classes: int) -> list[int]:
+        """How many pixels every class has in the finest resolution."""
+        finest = self._levels[0]
+        height, width = finest.shape
+        total = np.zeros(classes, np.int64)
+        for tile in cut((height, width), finest.chunks[0]):
+            labels = np.asarray(finest[tile.region])
+            total += np.bincount(labels.ravel(), minlength=classes)
+        found: list[int] = total.tolist()
+        return found
 
     def write(self, tile: Tile, labels: NDArray[np.unsignedinteger[Any]]) -> None:
         """Put a tile's (H, W) labels into every resolution; OSError where the disk is full."""

@@ -45,7 +45,7 @@ class RunRecord:
             If nothing can be written beside the output.
         """
         identity = json.loads(json.dumps(identity))
-        record = cls(_folder_of(output), identity)
+        record = cls(run_folder(output), identity)
         found = record._read()
         if found is not None and output.exists():
             changed = [name for name in identity if found.get(name) != identity[name]]
@@ -66,7 +66,7 @@ class RunRecord:
     @classmethod
     def tile_of(cls, output: Path) -> int | None:
         """The tiles' size of the run that is there, if one is."""
-        tile = (cls(_folder_of(output), {})._read() or {}).get("tile")
+        tile = (cls(run_folder(output), {})._read() or {}).get("tile")
         return tile if isinstance(tile, int) else None
 
     def finished(self) -> set[int]:
@@ -113,7 +113,8 @@ class RunRecord:
         return found if isinstance(found, dict) else None
 
 
-def _folder_of(output: Path) -> Path:
+def run_folder(output: Path) -> Path:
+    """The folder of the record of a run into ``output``."""
     return output.with_name(output.name + ".run")
 
 

@@ -29,6 +29,7 @@ from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.score_maps import ScoreMaps, map_bytes, score_maps
 from napari_deepcrf.inference.tile_crf import TileCRF
 from napari_deepcrf.inference.tiling import Tile, cut
+from napari_deepcrf.interrupt import interruptible_elsewhere
 
 NETWORK_WINDOW = 2048
 """Most pixels a side of the reduced image that the network is given at once."""
@@ -142,7 +143,8 @@ class TiledImage:
             if on_tile is not None:
                 on_tile(wanted[number])
 
-        tasks = [delayed(one, pure=False)(number) for number in wanted]
+        task = delayed(interruptible_elsewhere(one), pure=False)
+        tasks = [task(number) for number in wanted]
         try:
             with Callback(posttask=told):
                 compute(*tasks, scheduler="threads", num_workers=self.plan.workers)

@@ -128,6 +128,7 @@ def segment_folder(
         SummaryWritten,
         segment_files,
     )
+    from napari_deepcrf.batch.zarr_images import TilesDone
 
     images = find_images([folder])
     yield from _kernels(model, device, settings)
@@ -137,6 +138,9 @@ def segment_folder(
     yield Progress(f"Segmenting {images[0].name}", 0, len(images))
     for event in segment_files(images, out, tuned, BatchOptions(device=device, kind=kind)):
         if isinstance(event, SummaryWritten):
+            continue
+        if isinstance(event, TilesDone):
+            yield Progress(f"{event.image.name}: {event.plan}", event.done, event.total)
             continue
         if isinstance(event, ImageFailed):
             failures.append(event.reason)
