@@ -21,7 +21,7 @@ def provide_cache() -> None:
     except RuntimeError as error:
         folder = tempfile.mkdtemp(prefix="napari-deepcrf-kernels-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        config.CACHE_DIR = folder
+        config.CACHE_DIR = folder  # type: ignore[attr-defined]
         logging.getLogger(__name__).warning(
             "Kernels are compiled anew in every process, set NUMBA_CACHE_DIR to a folder that can "
             "be written to: %s",
