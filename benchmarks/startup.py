@@ -3,10 +3,10 @@
     python benchmarks/startup.py --out DIR     measures; writes DIR/startup.json and startup.md
     python benchmarks/startup.py --quick       few repeats
 
-Every figure is the median of fresh processes, with files in the disk cache and the kernels compiled:
-the first process of a kind is not counted. First it is checked that the import loads neither torch, Qt nor napari, and
-that the dock comes up with its model. Without a display the dock is timed under Xvfb; exit code 2
-where there is neither, and nothing of the window is reported.
+Every figure is the median of fresh processes, with files in the disk cache and the kernels
+compiled: the first process of a kind is not counted. First it is checked that the import loads
+neither torch, Qt nor napari, and that the dock comes up with its model. Without a display the dock
+is timed under Xvfb; exit code 2 where there is neither, and nothing of the window is reported.
 """
 
 from __future__ import annotations
