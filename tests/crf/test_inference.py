@@ -158,6 +158,30 @@ def test_sequential_updates_descend_to_the_same_fixed_point(photo, smooth_scores
         torch.testing.assert_close(trace[-1], reached, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+def test_sequential_updates_with_compatibilities_reach_the_parallel_fixed_point(
+    photo, smooth_scores, kind
+):
+    scores, image = tensors(photo, smooth_scores, height=4, width=5)
+    crf = DenseCRF(
+        CRFParameters(w_spatial=1, w_bilateral=1),
+        quality="exact",
+        self_term=False,
+        iterations=80,
+        compatibility=kind,
+        num_classes=3,
+    ).double()
+    with torch.no_grad():
+        mu = crf.compatibility.values
+        mu.mul_(torch.tensor([0.5, 1.0, 0.8]).double())
+        trace = sequential_mean_field(crf.problem(scores, image), 40)
+        plain = DenseCRF(crf.crf_parameters(), quality="exact", self_term=False).double()
+        potts = sequential_mean_field(plain.problem(scores, image), 40)
+        reached = crf(scores, image)[0].flatten(1).T
+    torch.testing.assert_close(trace[-1], reached, rtol=0, atol=1e-8)
+    assert not torch.allclose(trace[-1], potts[-1], atol=1e-4)
+
+
 def test_updates_stop_at_the_tolerance_and_match_the_trace(photo, smooth_scores):
     scores, image = tensors(photo, smooth_scores)
     crf = DenseCRF(CRFParameters(w_spatial=1, w_bilateral=1), iterations=50).double()

@@ -47,6 +47,32 @@ def test_bad_settings_are_named(setting, value):
         UnaryStage(**{setting: value})
 
 
+@pytest.mark.parametrize("setting", ["crf_learning_rate", "measured_train"])
+def test_bad_settings_of_the_joint_stage_are_named(setting):
+    with pytest.raises(ValueError, match=rf"^{setting}: expected at least 0, got -1"):
+        JointStage(**{setting: -1})
+    JointStage(**{setting: 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unary": None, "joint": None}, "config: expected at least one stage, got none"),
+        ({"reported": 0}, "reported: expected at least 1, got 0"),
+    ],
+)
+def test_a_recipe_that_does_nothing_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(named_config("paper"), **changes)
+
+
+@pytest.mark.parametrize("stage", ["unary", "joint"])
+def test_patches_leave_a_stage_that_is_not_there_alone(stage):
+    recipe = replace(named_config("paper"), **{stage: None}).on_patches(64)
+    assert getattr(recipe, stage) is None
+    assert recipe.patch_size == 64
+
+
 def test_patches_change_every_scale_of_a_recipe():
     recipe = named_config("paper").on_patches(400)
     assert (recipe.unary.copy_size, recipe.joint.copy_size, recipe.network.input_size) == (

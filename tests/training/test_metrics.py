@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from napari_deepcrf.training.metrics import IoUMeter, boundary_band
+from napari_deepcrf.data.samples import DatasetError, Sample
+from napari_deepcrf.training.evaluate import evaluate
+from napari_deepcrf.training.metrics import IoU, IoUMeter, boundary_band
 
 
 def test_iou_by_hand():
@@ -40,3 +43,67 @@ def test_the_boundary_band_surrounds_changes_of_label():
     assert not boundary_band(torch.zeros(5, 5), 4).any()
     labels[3, 2] = 255
     assert boundary_band(labels, 1)[2:5, 2].all()
+
+
+class Halves:
+    """Two images, dark on the left and bright on the right, and a model that sees it."""
+
+    class_names = ("dark", "bright")
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        image = np.zeros((12, 16, 3), np.uint8)
+        image[:, 8:] = 255
+        return Sample(f"image {index}", image, self.labels)
+
+
+class Threshold(torch.nn.Module):
+    """Scores by brightness; the CRF of the model that has none."""
+
+    class_names = Halves.class_names
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def unary(self, image: torch.Tensor) -> torch.Tensor:
+        bright = image.mean(1, keepdim=True) / 255 - 0.5
+        return torch.cat([-bright, bright], 1) * self.scale
+
+    def crf(self, scores: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        return scores.softmax(1)
+
+
+def halves() -> np.ndarray:
+    labels = np.zeros((12, 16), np.uint8)
+    labels[:, 8:] = 1
+    return labels
+
+
+def test_evaluation_tells_how_far_it_is():
+    told = []
+    figures = evaluate(Threshold(), Halves(halves()), on_progress=lambda *done: told.append(done))
+    assert told == [(1, 2), (2, 2)]
+    assert (figures.unary.mean, figures.joint.mean) == (1.0, 1.0)
+    assert figures.per_image == (1.0, 1.0)
+
+
+def test_samples_that_do_not_fit_are_named():
+    labels = halves()
+    labels[3, 3] = 2
+    with pytest.raises(DatasetError, match=r"image 0: label 2 is out of range, expected 0 to 1"):
+        evaluate(Threshold(), Halves(labels))
+    with pytest.raises(DatasetError, match=r"image is 16×12 but labels are 16×11"):
+        evaluate(Threshold(), Halves(halves()[1:]))
+
+
+def test_the_mean_of_classes_that_never_occur_is_no_number():
+    iou = IoU(("a", "b"), (0.5, float("nan")), 0.7)
+    assert math.isnan(iou.mean_of(("b",)))
+    assert iou.mean == 0.5
+    assert iou.present() == {"a": 0.5}
