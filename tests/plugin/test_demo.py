@@ -31,6 +31,19 @@ def test_the_demo_writes_its_pictures(tmp_path):
         assert min(window.size) >= 700
 
 
+def test_segmenting_at_once_loads_the_libraries_once(
+    open_app, make_napari_viewer, photo, wait_until
+):
+    viewer = make_napari_viewer()
+    viewer.add_image(photo)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-deepcrf", "DeepCRF")
+    started = []
+    dock.runner.started.connect(lambda job: started.append(job.kind))
+    dock.segment_when_ready()
+    wait_until(lambda: dock.session.result is not None and not dock.runner.is_busy())
+    assert started.count("warm-up") == 1
+
+
 def test_a_display_that_cannot_be_had_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "_needs_xvfb", lambda: True)
     monkeypatch.setattr(demo.shutil, "which", lambda _name: None)

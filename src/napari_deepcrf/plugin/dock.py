@@ -154,7 +154,8 @@ class DeepCRFWidget(QWidget):
         self._load_libraries()
 
     def _load_libraries(self) -> None:
-        self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
+        if not self.runner.is_busy("warm-up"):
+            self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """As wide as napari's own docks."""
