@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from napari_deepcrf.plugin.dock import DeepCRFWidget
 
-TIMEOUT_S = 300
+TIMEOUT_S = 1200
+"""Only ends what hangs: a crowded machine may compile for minutes."""
 WINDOW = (1280, 860)
 
 
