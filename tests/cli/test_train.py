@@ -119,6 +119,62 @@ def test_previews_go_into_a_picture(command, voc: Path, tmp_path: Path, monkeypa
         assert (picture.mode, picture.size) == ("P", (33, 27))
 
 
+@pytest.mark.usefixtures("short_recipe")
+def test_previews_come_with_json_too(command, voc: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(training_command, "PREVIEW_EVERY_S", 0.0)
+    result = command("train", "--data", voc, "--out", tmp_path / "run", "--json")
+    previews = [e for e in map(json.loads, result.out.splitlines()) if e["event"] == "Preview"]
+    assert [e["shape"] for e in previews] == [[27, 33]] * 4
+    with Image.open(tmp_path / "run/preview.png") as picture:
+        assert picture.size == (33, 27)
+
+
+@pytest.mark.usefixtures("short_recipe")
+def test_every_unreadable_file_is_named_before_training(command, voc: Path, tmp_path: Path):
+    for number in (0, 2):  # the first of either list
+        (voc / f"JPEGImages/{number}.jpg").write_bytes(b"no photo")
+    result = command("train", "--data", voc, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert "train: JPEGImages/0.jpg" in result.err
+    assert "validation: JPEGImages/2.jpg" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_ends_in_one_line(command, voc: Path, tmp_path: Path, monkeypatch):
+    compact = configurations.named_config("compact")
+    assert compact.joint is not None
+    joint = replace(compact.joint, batch_size=1, validate_every=9)
+    network = replace(compact.network, width=0.06, input_size=32, batch_norm=False)
+    recipe = replace(compact, network=network, unary=None, joint=joint)
+    monkeypatch.setitem(configurations._CONFIGS, "compact", recipe)
+    monkeypatch.setattr(
+        "napari_deepcrf.training.joint_stage.marginal_loss",
+        lambda marginals, _: marginals.sum() * float("nan"),
+    )
+    result = command("train", "--data", voc, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "loss nan with gradient norm" in result.err
+    assert "at step 1 of the joint stage, batch " in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert (tmp_path / "run/joint-last.safetensors").is_file()
+
+
+def test_scribbles_start_from_the_packaged_model(command, tmp_path: Path, monkeypatch):
+    short = configurations.named_config("scribbles")
+    assert short.scribbles is not None
+    scribbles = replace(short.scribbles, rounds=0, iterations=1)
+    monkeypatch.setitem(
+        configurations._CONFIGS, "scribbles", replace(short, scribbles=scribbles, reported=1)
+    )
+    write_photo(tmp_path / "data/images/0.png", 0)
+    write_truth(tmp_path / "data/labels/0.png", (1, 2))
+    out = tmp_path / "run"
+    result = command("train", "--data", tmp_path / "data", "--out", out, "--config", "scribbles")
+    assert (result.exit_code, result.err) == (0, "")
+    assert json.loads((out / "config.json").read_text())["init"] == "voc-compact"
+
+
 def test_only_published_datasets_can_be_downloaded(command, tmp_path: Path):
     result = command("data", "coco", "--to", tmp_path)
     assert result.exit_code == 2
@@ -135,7 +191,7 @@ def test_every_missing_file_is_named_before_training(command, voc: Path, tmp_pat
     assert len(result.err.strip().splitlines()) == 1
     assert "SegmentationClass/0.png" in result.err
     assert "SegmentationClass/1.png" in result.err
-    assert "JPEGImages/2.jpg: unreadable" in result.err
+    assert "JPEGImages/2.jpg: expected an image file" in result.err
     assert not (tmp_path / "run").exists()
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Split = Annotated[str, typer.Option(help="A list in ImageSets/Segmentation.")]
 PREVIEW_EVERY_S = 10.0
+PREVIEW_FILE = "preview.png"
 
 
 def train(
@@ -30,7 +31,11 @@ def train(
     split: Split = "train_aug",
     val_split: Split = "val",
     init: Annotated[
-        str | None, typer.Option(help="Start: a model, a .safetensors file or imagenet.")
+        str | None,
+        typer.Option(
+            help="Start: a model, a .safetensors file or imagenet; by default voc-compact for "
+            "scribbles, random weights for the others."
+        ),
     ] = None,
     patches: Annotated[
         int | None, typer.Option(help="Train at native scale, on patches of so many pixels.")
@@ -52,14 +57,17 @@ def train(
     Ctrl+C. The same command again goes on where it stopped; a run on scribbles starts again. --json
     prints an event a line. Under torchrun all processes share every batch.
     """
+    from napari_deepcrf.data.image_files import write_labels
     from napari_deepcrf.training import TrainingRun, named_config
     from napari_deepcrf.training.distributed import leave_group, rank
-    from napari_deepcrf.training.events import event_record
+    from napari_deepcrf.training.events import Preview, event_record
+    from napari_deepcrf.training.loop import TrainingDivergedError
     from napari_deepcrf.training.preview import PreviewImage
 
     recipe = _adapted(named_config(config), patches, micro_batch)
     training, validation = _datasets(data, split, val_split)
-    shown = (validation or training)[0]
+    if init is None and recipe.scribbles is not None:
+        init = "voc-compact"
     run = TrainingRun(
         recipe,
         training,
@@ -69,8 +77,10 @@ def train(
         cache=out / "cache",
         seed=seed,
         device=device,
-        preview=PreviewImage(image=shown.image, key=shown.name, every_s=PREVIEW_EVERY_S),
     )
+    # Only now is the first sample known to be sound, and all that is wrong with others told.
+    shown = (validation or training)[0]
+    run.preview = PreviewImage(image=shown.image, key=shown.name, every_s=PREVIEW_EVERY_S)
     tasks: dict[str, TaskID] = {}
     try:
         with progress_bar() as progress, closing(run.events()) as events:
@@ -78,12 +88,16 @@ def train(
                 if rank() > 0:
                     continue
                 _show_progress(event, progress, tasks)
+                if isinstance(event, Preview):
+                    write_labels(out / PREVIEW_FILE, event.labels)
                 if as_json:
                     print(json.dumps(event_record(event)))
                 elif text := _describe(event, out):
                     print(text)
         if not as_json and rank() == 0:
             print(out / "model.safetensors")
+    except TrainingDivergedError as error:
+        raise ValueError(str(error)) from error
     finally:
         leave_group()
 
@@ -143,8 +157,7 @@ def _show_progress(event: "Event", progress: "Progress", tasks: "dict[str, TaskI
 
 
 def _describe(event: "Event", out: Path) -> str:
-    """A line on an event; a preview's labels go to OUT/preview.png. Steps have the bar."""
-    from napari_deepcrf.data.image_files import write_labels
+    """A line on an event. Steps have the bar."""
     from napari_deepcrf.training import events
 
     match event:
@@ -158,8 +171,7 @@ def _describe(event: "Event", out: Path) -> str:
         case events.CheckpointSaved():
             return f"{event.stage} step {event.step}: saved {event.path}"
         case events.Preview():
-            write_labels(out / "preview.png", event.labels)
-            return f"{event.stage} step {event.step}: {event.key} in {out / 'preview.png'}"
+            return f"{event.stage} step {event.step}: {event.key} in {out / PREVIEW_FILE}"
         case events.ReportWritten():
             return f"report: {event.path}"
         case events.Finished():
