@@ -85,6 +85,19 @@ def test_a_broken_plane_reaches_the_caller_and_leaves_the_others(seen):
     np.testing.assert_array_equal(stack.plane((2,)), 2)
 
 
+def test_planes_of_an_earlier_run_are_copied(label_plane, seen):
+    earlier = StackLabels(_numbered(4), label_plane, workers=1)
+    earlier.plane((2,))
+    stack = StackLabels(_numbered(4), label_plane, workers=1, earlier=earlier)
+    assert (stack.num_done, stack.is_done((2,))) == (1, True)
+    assert sorted(stack.fill()) == [(0,), (1,), (3,)]
+    np.testing.assert_array_equal(stack.labels, _numbered(4))
+    assert sorted(seen) == [0, 1, 2, 3]
+    assert earlier.num_done == 1
+    with pytest.raises(ValueError, match=r"earlier: expected labels of \(5, 9, 11\), got \(4, 9"):
+        StackLabels(_numbered(5), label_plane, earlier=earlier)
+
+
 def test_a_predictor_labels_planes_as_it_does_images(predictor, photo):
     planes = np.stack([photo[:60, :80], photo[60:120, :80]])
     stack = StackLabels(planes, predictor, workers=2)

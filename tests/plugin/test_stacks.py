@@ -7,9 +7,11 @@ import threading
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.plugin.images import open_stack, plane_of
+from napari_deepcrf.session.batch import with_settings
 
 NAME = "photo [all planes]"
 
@@ -107,6 +109,28 @@ def test_cancel_keeps_the_planes_that_are_done(begin, gate, wait_until, settle):
     assert app.dock.batch_panel.stack.isEnabled()
 
 
+@pytest.mark.parametrize("change", [None, "settings"])
+def test_a_batch_after_a_cancelled_one_goes_on_from_its_planes(begin, gate, change, wait_until):
+    app, layer = begin()
+    gate.let(1)
+    wait_until(lambda: gate.entered == 2)
+    app.dock.status_panel.cancel.click()
+    gate.let(1)
+    app.idle()
+    layer.data[0, :5] = 2  # corrected by hand
+    if change == "settings":
+        app.dock.session.change_settings(iterations=2)
+    gate.let(9)
+    app.dock.batch_panel.stack.click()
+    app.idle()
+    again = app.viewer.layers[-1]
+    assert again is not layer
+    assert filled(again) == [0, 1, 2, 3]
+    assert gate.entered == (5 if change is None else 6)
+    assert (again.data[0, :5] == 2).all() == (change is None)
+    assert filled(layer) == [0]
+
+
 @pytest.mark.parametrize("change", ["data", "image", "labels"])
 def test_what_it_works_on_goes(begin, gate, stack, change, wait_until):
     app, layer = begin()
@@ -172,3 +196,15 @@ def test_four_axes_have_no_3d_crf(open_app, stack):
     app = open_app(stack.reshape(2, 2, 61, 83), rgb=False)
     assert app.dock.batch_panel.stack.isEnabled()
     assert not app.dock.batch_panel.planes_width.isEnabled()
+
+
+def test_a_zarr_image_is_segmented_in_tiles(open_app, photo, tmp_path):
+    zarr.create_array(tmp_path / "slide.zarr", data=photo, chunks=(32, 32, 3))
+    app = open_app()
+    app.dock.batching.segment_folder(tmp_path / "slide.zarr")
+    app.idle()
+    panel = app.dock.batch_panel
+    assert "1 label images written" in panel.note.text()
+    labels = zarr.open_group(tmp_path / "labels" / "slide.ome.zarr", mode="r")["0"][:]
+    expected = with_settings(app.dock.session.model, app.dock.session.settings)
+    np.testing.assert_array_equal(labels, Predictor(expected, device="cpu").labels(photo))

@@ -57,6 +57,24 @@ def test_a_stack_ends_in_the_midst_of_a_plane_when_asked_to(session, model, pict
     assert (opened.labels == 77).all()
 
 
+def test_a_stack_goes_on_from_the_planes_of_a_cancelled_run(session, model, pictures, monkeypatch):
+    stack = np.stack([picture[:21] for picture in pictures])
+    steps = segment_stack(lambda: stack, model, "cpu", session.settings, (1,))
+    first = next(event for event in steps if isinstance(event, StackOpened))
+    next(steps)
+    steps.close()
+    assert first.stack.num_done == 1
+    again = list(
+        segment_stack(lambda: stack, model, "cpu", session.settings, (1,), earlier=first.stack)
+    )
+    (opened,) = (event for event in again if isinstance(event, StackOpened))
+    assert sorted(event.index for event in again if isinstance(event, PlaneDone)) == [(0,), (2,)]
+    assert again[-1] == Progress("Segmented 3 of 3 planes", 3, 3)
+    assert opened.labels is not first.labels
+    whole = list(segment_stack(lambda: stack, model, "cpu", session.settings, (1,)))
+    np.testing.assert_array_equal(opened.labels, whole[1].labels)
+
+
 def test_a_bad_plane_is_named(session, model, pictures):
     stack = np.stack([picture[:21] / 255 for picture in pictures])
     stack[1, 0, 0] = np.nan

@@ -47,11 +47,13 @@ class StackLabels:
         Which axis of the image holds its channels, where that is not the last.
     workers
         Planes at once; by default one on a GPU, and one for each CPU thread elsewhere.
+    earlier
+        Labels of the same stack by the same model: planes that are done there are copied.
 
     Raises
     ------
     ValueError
-        For an image without planes of two axes.
+        For an image without planes of two axes, or earlier labels of another shape.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class StackLabels:
         *,
         channel_axis: int | None = None,
         workers: int | None = None,
+        earlier: StackLabels | None = None,
     ) -> None:
         self._image = open_array(image, channel_axis=channel_axis)
         if isinstance(label_plane, Predictor):
@@ -72,6 +75,13 @@ class StackLabels:
         """(*S, H, W), 0 where nothing is computed yet."""
         self._stack: Index = self._image.shape[:-3]
         self._done = np.zeros(self._stack, bool)
+        if earlier is not None:
+            if earlier.labels.shape != self.labels.shape:
+                raise ValueError(
+                    f"earlier: expected labels of {self.labels.shape}, got {earlier.labels.shape}"
+                )
+            self._done |= earlier._done
+            self.labels[self._done] = earlier.labels[self._done]
         self._focus: Index = (0,) * len(self._stack)
         self._locks = {index: threading.Lock() for index in np.ndindex(*self._stack)}
 

@@ -23,6 +23,7 @@ from napari_deepcrf.session.batch import (
 )
 
 if TYPE_CHECKING:
+    from napari_deepcrf.inference.stack import StackLabels
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.panels.batch_panel import BatchPanel
     from napari_deepcrf.session import Job
@@ -35,6 +36,8 @@ class Batching(Coordinator):
         super().__init__(context, parent)
         self._panel = panel
         self._filling: Filling | None = None
+        self._cut_short: Filling | None = None
+        """What a cancelled run filled: the next one of the same goes on from there."""
         panel.stack_clicked.connect(self.segment_stack)
         panel.width_changed.connect(self._show_choice)
         panel.folder_wanted.connect(self._choose_folder)
@@ -53,8 +56,11 @@ class Batching(Coordinator):
         self.start(self._stack_job)
 
     def segment_folder(self, folder: Path, out: Path | None = None) -> None:
-        """Segment every image of a folder; labels go to ``labels`` inside it, or elsewhere."""
-        self.start(partial(self._folder_job, folder, out or folder / "labels"))
+        """Segment every image of a folder, or the one that a .zarr folder is.
+
+        Labels go into a folder ``labels``, in it or beside the image, or elsewhere.
+        """
+        self.start(partial(self._folder_job, folder, out or _labels_of(folder)))
 
     def receive(self, event: Any) -> None:
         """Show the planes of a stack as they are done."""
@@ -74,14 +80,21 @@ class Batching(Coordinator):
             raise ValueError("batch: expected an image, got none")
         device, settings = self.session.device, self.session.settings
         planes, width = open_stack(image), self._panel.planes_width.value()
+        made_from = (choice.revisions.key(image), model, device, settings)
         if width and self._panel.planes_width.isEnabled():
             steps = partial(segment_stack_as_volume, planes, model, device, settings, width)
         else:
-            steps = partial(segment_stack, planes, model, device, settings, plane.leading)
+            earlier = self._stack_of(made_from)
+            steps = partial(segment_stack, planes, model, device, settings, plane.leading, earlier)
         job = self.session.job("batch", f"Segmenting all planes of {image.name}", steps)
         self._close()
-        self._filling = Filling(job, image, tuple(model.class_names), self._stop)
+        self._filling = Filling(job, image, tuple(model.class_names), self._stop, made_from)
         return job
+
+    def _stack_of(self, made_from: tuple[object, ...]) -> StackLabels | None:
+        """The planes that a cancelled run of just this had done; a new run copies them."""
+        earlier = self._cut_short
+        return earlier.stack if earlier is not None and earlier.made_from == made_from else None
 
     def _look(self, _event: object = None) -> None:
         """Let the plane in view be the next one."""
@@ -99,6 +112,8 @@ class Batching(Coordinator):
     def _on_removed(self, event: Any) -> None:
         if self._filling is not None and self._filling.uses(event.value):
             self._stop()
+        if self._cut_short is not None and self._cut_short.uses(event.value):
+            self._cut_short = None
 
     def _stop(self, _event: object = None) -> None:
         """What is filled, or what it is filled from, is not there any more."""
@@ -108,8 +123,10 @@ class Batching(Coordinator):
 
     def _close(self) -> None:
         if self._filling is not None:
-            self._filling.close()
-            self._filling = None
+            filling, self._filling = self._filling, None
+            filling.close()
+            there = all(used in self.viewer.layers for used in (filling.image, filling.layer))
+            self._cut_short = filling if filling.cut_short and there else None
 
     def _folder_job(self, folder: Path, out: Path) -> Job:
         model, device, settings = self._model(), self.session.device, self.session.settings
@@ -133,9 +150,9 @@ class Batching(Coordinator):
         self.segment_folder(Path(folder), Path(out) if out else None)
 
     def _choose_folder(self) -> None:
-        folder = folders.ask_folder(self._panel, "A folder of images")
+        folder = folders.ask_folder(self._panel, "A folder of images, or a .zarr image")
         if folder:
-            self._panel.set_folders(folder, str(Path(folder) / "labels"))
+            self._panel.set_folders(folder, str(_labels_of(Path(folder))))
 
     def _choose_out(self) -> None:
         out = folders.ask_folder(self._panel, "Where the labels go")
@@ -163,3 +180,8 @@ class Batching(Coordinator):
         self._panel.show_running(running)
         if not running and self._filling is not None and self._filling.job is job:
             self._close()
+
+
+def _labels_of(folder: Path) -> Path:
+    """Where labels go if nobody says: never into an image."""
+    return (folder.parent if folder.suffix.lower() == ".zarr" else folder) / "labels"

@@ -13,20 +13,30 @@ from napari_deepcrf.plugin.label_layers import label_layer, show_classes
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
+    from napari_deepcrf.inference.stack import StackLabels
     from napari_deepcrf.session import Job
     from napari_deepcrf.session.batch import StackOpened
 
 
 class Filling:
-    """What one job fills, and what it is filled from; ``stop`` is called when that changes."""
+    """What one job fills, and what it is filled from; ``stop`` is called when that changes.
+
+    ``made_from`` tells jobs apart whose planes differ.
+    """
 
     def __init__(
-        self, job: Job, image: Image, class_names: tuple[str, ...], stop: Callable[..., None]
+        self,
+        job: Job,
+        image: Image,
+        class_names: tuple[str, ...],
+        stop: Callable[..., None],
+        made_from: tuple[object, ...],
     ) -> None:
-        self.job, self.image = job, image
+        self.job, self.image, self.made_from = job, image, made_from
         self.layer: Labels | None = None
         self._class_names, self._stop = class_names, stop
-        self._focus: Callable[[Sequence[int]], None] | None = None
+        self.stack: StackLabels | None = None
+        """What fills the layer, None where all planes came at once."""
         image.events.data.connect(stop)
 
     def open(self, event: StackOpened) -> Labels:
@@ -42,18 +52,23 @@ class Filling:
         )
         show_classes(layer, self._class_names)
         layer.editable = False  # what is painted into a plane to come would be lost
-        self.layer, self._focus = layer, event.focus
+        self.layer, self.stack = layer, event.stack
         return layer
 
     def look_at(self, index: Sequence[int]) -> None:
         """Have this plane done next."""
-        if self._focus is not None:
-            self._focus(index)
+        if self.stack is not None:
+            self.stack.focus(index)
 
     def refresh(self) -> None:
         """Show what was filled in."""
         if self.layer is not None:
             self.layer.refresh()
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether some planes are done and others are not."""
+        return self.stack is not None and 0 < self.stack.num_done < self.stack.num_planes
 
     def uses(self, layer: object) -> bool:
         """Whether it is the layer that is filled, or the image."""
@@ -62,6 +77,5 @@ class Filling:
     def close(self) -> None:
         """The job has ended: the layer is the user's."""
         self.image.events.data.disconnect(self._stop)
-        self._focus = None
         if self.layer is not None:
             self.layer.editable = bool(self.layer.data.flags.writeable)

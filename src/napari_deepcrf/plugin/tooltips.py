@@ -80,7 +80,7 @@ TOOLTIPS: Final[dict[str, str]] = {
     "batch_stack": "Segment every plane of the stack into one labels layer, that in view first.",
     "batch_width": "Width of one CRF over the planes of a stack, in planes, so that labels agree "
     "from one to the next; all planes are in memory then. Off: each plane by itself.",
-    "batch_folder": "Folder of images to segment.",
+    "batch_folder": "Folder of images to segment, or a .zarr image of any size, done in tiles.",
     "batch_out": "Folder for the labels and a table of areas.",
     "batch_format": "png: with VOC's palette. numpy: .npy files. ome-zarr: pyramids. coco-rle: run "
     "lengths in JSON.",

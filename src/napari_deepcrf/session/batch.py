@@ -14,6 +14,7 @@ from napari_deepcrf.session.networks import interruptible_network
 from napari_deepcrf.session.refiner import dense_crf, fit_to_channels, learned_compatibility
 
 if TYPE_CHECKING:
+    from napari_deepcrf.inference.stack import StackLabels
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.settings import CRFSettings
 
@@ -29,8 +30,8 @@ class StackOpened:
 
     labels: Array
     """(*S, H, W) uint8."""
-    focus: Callable[[Sequence[int]], None] | None = None
-    """Makes a plane the next one, from any thread; None where all planes are done."""
+    stack: StackLabels | None = None
+    """What fills them, None where all planes are done. Any thread may move its focus."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,14 @@ def segment_stack(
     device: str,
     settings: CRFSettings,
     focus: Sequence[int],
+    earlier: StackLabels | None = None,
 ) -> Iterator[Event]:
     """Segment a stack plane by plane, several at once, first the one in focus.
 
-    ``open_stack`` returns what `StackLabels` takes. Yields `StackOpened` before any work, then a
-    `PlaneDone` and a `Progress` for each plane. Raises ValueError at a plane that is no image.
+    ``open_stack`` returns what `StackLabels` takes; planes that an ``earlier`` run of the same
+    stack, model and settings had done before it was cancelled are taken over. Yields `StackOpened`
+    before any work, then a `PlaneDone` and a `Progress` for each plane. Raises ValueError at a
+    plane that is no image.
     """
     yield Progress("Opening the stack")
     from napari_deepcrf.inference import Predictor
@@ -58,11 +62,11 @@ def segment_stack(
 
     yield from _kernels(model, device, settings)
     predictor = Predictor(with_settings(model, settings), device=device)
-    stack = StackLabels(open_stack(), predictor)
+    stack = StackLabels(open_stack(), predictor, earlier=earlier)
     stack.focus(focus)
-    yield StackOpened(stack.labels, stack.focus)
+    yield StackOpened(stack.labels, stack)
     with interruptible_network(model.network):
-        for done, index in enumerate(stack.fill(), start=1):
+        for done, index in enumerate(stack.fill(), start=stack.num_done + 1):
             yield PlaneDone(index)
             yield Progress(f"Segmented {done} of {stack.num_planes} planes", done, stack.num_planes)
 
