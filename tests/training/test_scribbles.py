@@ -150,6 +150,8 @@ def test_both_stages_find_what_no_stroke_touches() -> None:
     assert isinstance(model.network, FineUnaryNetwork)
     steps = [(event.stage, event.step) for event in seen if isinstance(event, StepDone)]
     assert steps == [("unary", 1), ("unary", 2), ("unary", 3), ("joint", 1), ("joint", 2)]
+    rates = [event.learning_rate for event in seen if isinstance(event, StepDone)]
+    assert rates == [0.0, 0.0, 0.0, 1e-3, 1e-3]
     assert [event.stage for event in seen if isinstance(event, Finished)] == ["unary", "joint"]
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     with torch.inference_mode():

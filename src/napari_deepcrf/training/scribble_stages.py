@@ -173,7 +173,8 @@ class ScribbleTrainer:
                 )
             for optimizer in optimizers:
                 optimizer.step()
-            yield _step("joint", step + 1, config.iterations, value, started, image.name)
+            done = _step("joint", step + 1, config.iterations, value, started, image.name)
+            yield replace(done, learning_rate=config.top_learning_rate)
             if (step + 1) % config.validate_every == 0 or step + 1 == config.iterations:
                 yield from self._validate("joint", step + 1)
         yield from self._end("joint", config.iterations)
@@ -291,7 +292,7 @@ def _step(
         step=step,
         iterations=iterations,
         loss=loss,
-        learning_rate=0.0,
+        learning_rate=0.0,  # the fits of stage 1 have none
         seconds=time.perf_counter() - started,
         names=names,
     )
