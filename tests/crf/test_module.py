@@ -77,6 +77,23 @@ def test_a_stale_preparation_is_refused(crf, inputs):
         crf(scores, image, prepared=prepared)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda crf, *inputs, prepared: crf(*inputs, prepared=prepared),
+        lambda crf, *inputs, prepared: crf.trace(*inputs, prepared=prepared),
+        lambda crf, *inputs, prepared: list(crf.updates(*inputs, prepared=prepared)),
+    ],
+    ids=["marginals", "trace", "updates"],
+)
+def test_a_preparation_saves_all_building(crf, inputs, run, monkeypatch):
+    scores, image = inputs
+    prepared = crf.prepare(image)
+    monkeypatch.setattr(crf, "_prepare", lambda *_: pytest.fail("it was prepared once more"))
+    with torch.no_grad():
+        run(crf, scores, image, prepared=prepared)
+
+
 def test_an_isotropic_width_serves_any_number_of_channels(inputs):
     scores, image = inputs
     three = DenseCRF(CRFParameters(theta_beta=20), backend="torch")

@@ -34,6 +34,14 @@ def test_elevation_and_its_adjoint(random, dim):
     torch.testing.assert_close(left, right)
 
 
+def test_points_are_embedded_where_they_lie():
+    """A device that computes nothing stands for every other than the CPU."""
+    features = torch.empty(9, 3, device="meta")
+    elevated = elevate(features)
+    found = (elevated, elevate_transposed(elevated), *simplex(elevated))
+    assert {tensor.device.type for tensor in found} == {"meta"}
+
+
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_weights_interpolate_the_elevated_point(random, dim):
     elevated = elevate(random(33, dim) * 4)

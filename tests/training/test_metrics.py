@@ -8,7 +8,7 @@ import torch
 
 from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.training.evaluate import evaluate
-from napari_deepcrf.training.metrics import IoU, IoUMeter, boundary_band
+from napari_deepcrf.training.metrics import IoU, IoUMeter, boundary_band, measure_iou
 
 
 def test_iou_by_hand():
@@ -100,6 +100,20 @@ def test_samples_that_do_not_fit_are_named():
         evaluate(Threshold(), Halves(labels))
     with pytest.raises(DatasetError, match=r"image is 16×12 but labels are 16×11"):
         evaluate(Threshold(), Halves(halves()[1:]))
+
+
+def test_every_sample_is_measured_once():
+    guesses = iter([halves(), np.zeros_like(halves())])
+    iou = measure_iou(Halves(halves()), lambda sample: torch.tensor(next(guesses)))
+    assert next(guesses, None) is None
+    assert iou.per_class == (pytest.approx(2 / 3), pytest.approx(1 / 2))
+    assert iou.pixel_accuracy == pytest.approx(3 / 4)
+
+
+def test_no_pixel_gives_no_figures():
+    iou = IoUMeter(("a", "b")).compute()
+    assert iou.pixel_accuracy == 0
+    assert iou.present() == {}
 
 
 def test_the_mean_of_classes_that_never_occur_is_no_number():
