@@ -33,6 +33,7 @@ from report import publish
 REFERENCE = 1024
 REPEATS = 5
 CHUNK = 1024
+TELL_SECONDS = 10
 
 
 def make_image(path: Path, side: int) -> None:
@@ -90,11 +91,18 @@ def large(image: Path, labels: Path, memory: str) -> dict[str, float | str]:
     plans: list[object] = []
     began: dict[str, float] = {}
 
+    scores = labels.with_name(labels.name + ".run") / "scores.npz"
+
     def report(done: int, total: int) -> None:
-        began.setdefault("network", time.perf_counter())
-        if (labels.with_name(labels.name + ".run") / "scores.npz").exists():
-            began.setdefault("tiles", time.perf_counter())
-        print(f"\r{done}/{total}", end="", file=sys.stderr, flush=True)
+        now = time.perf_counter()
+        if "tiles" not in began and scores.exists():
+            began["tiles"] = now
+        told = began.get("told", start)
+        if now - told > TELL_SECONDS or done == total:
+            began["told"] = now
+            left = (now - start) / max(1, done) * (total - done)
+            what = f"{done} of {total} windows and tiles, {now - start:.0f} s, {left:.0f} s left"
+            print(f"{what}; {_peak() / 1e9:.2f} GB at most", file=sys.stderr, flush=True)
 
     start = time.perf_counter()
     segment_large(
@@ -114,9 +122,14 @@ def large(image: Path, labels: Path, memory: str) -> dict[str, float | str]:
         "seconds": seconds,
         "seconds_network": began["tiles"] - start,
         "us_per_pixel": seconds / pixels * 1e6,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": _peak() / 1e9,
         "plan": str(plans[0]),
     }
+
+
+def _peak() -> int:
+    """Most bytes of memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_process(*arguments: str) -> Any:
@@ -147,6 +160,7 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
+        print(f"making an image of {args.side}² pixels", file=sys.stderr, flush=True)
         make_image(image, args.side)
         common = ["--scratch", str(args.scratch), "--side", str(args.side), "--memory", args.memory]
         small = in_process(*common, "--only", "reference")
@@ -163,10 +177,10 @@ def main() -> None:
         **whole,
         "ratio": whole["us_per_pixel"] / beside,
     }
-    table = "| side | memory allowed | peak | µs a pixel in tiles | 1024² in one piece | ratio |\n"
-    table += "|---|---|---|---|---|---|\n"
-    table += f"| {args.side} | {args.memory} | {whole['peak_gb']:.2f} GB "
-    table += f"| {whole['us_per_pixel']:.3f} | {beside:.3f} | {result['ratio']:.2f} |\n"
+    table = "| side | memory allowed | peak | seconds | ns a pixel | 1024² in one piece | ratio |\n"
+    table += "|---|---|---|---|---|---|---|\n"
+    table += f"| {args.side} | {args.memory} | {whole['peak_gb']:.2f} GB | {whole['seconds']:.0f} "
+    table += f"| {1e3 * whole['us_per_pixel']:.0f} | {1e3 * beside:.0f} | {result['ratio']:.2f} |\n"
     publish(args.out, "scale", result, table)
 
 

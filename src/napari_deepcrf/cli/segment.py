@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import timedelta
 from enum import StrEnum
@@ -85,20 +86,23 @@ def segment(
         _tell_memory(found, len(deepcrf.class_names), options.memory)
     report = _Report(as_json=as_json)
     try:
-        with (
-            progress_bar() as progress,
-            closing(segment_files(found, out, deepcrf, options)) as events,
-        ):
-            task = progress.add_task("Segmenting", total=len(found))
-            for event in events:
-                report.add(event)
-                progress.update(task, completed=report.count, description=report.doing)
-                if progress.disable:
-                    report.tell_progress(len(found), progress.tasks[task].time_remaining)
+        with closing(segment_files(found, out, deepcrf, options)) as events:
+            _follow(events, report, len(found))
     finally:  # a run cut short by a full disk or Ctrl+C has results and failures to tell of, too
         report.finish()
     if report.failed:
         raise typer.Exit(2)
+
+
+def _follow(events: Iterable["BatchEvent"], report: "_Report", total: int) -> None:
+    """Take note of events as they come, and show how far the run is."""
+    with progress_bar() as progress:
+        task = progress.add_task("Segmenting", total=total)
+        for event in events:
+            report.add(event)
+            progress.update(task, completed=report.count, description=report.doing)
+            if progress.disable:
+                report.tell_progress(total, progress.tasks[task].time_remaining)
 
 
 def _tell_memory(images: list[Path], classes: int, limit: int) -> None:
