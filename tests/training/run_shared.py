@@ -20,8 +20,11 @@ from napari_deepcrf.training.joint_stage import JointTrainer
 from napari_deepcrf.training.unary_stage import UnaryTrainer
 
 
-def figures(data: Path) -> list[float]:
-    """Losses and validation IoU of both stages; no batch norm or dropout, which see shares."""
+def figures(data: Path) -> tuple[list[float], list[list[str]]]:
+    """Losses and validation IoU of both stages, and the images of every step.
+
+    No batch norm or dropout, which see shares.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = UnaryNetwork(VGG16(21, width=0.06, head="smallfov", dropout=0.0), input_size=48)
@@ -35,9 +38,12 @@ def figures(data: Path) -> list[float]:
         *UnaryTrainer(model, train, unary, validation=validation).events(),
         *JointTrainer(model, train, joint, validation=validation).events(),
     ]
-    found = [event.loss for event in events if isinstance(event, StepDone)]
-    found += [event.mean_iou for event in events if isinstance(event, Validated)]
-    return found + [event.train_mean_iou or 0.0 for event in events if isinstance(event, Validated)]
+    steps = [event for event in events if isinstance(event, StepDone)]
+    validated = [event for event in events if isinstance(event, Validated)]
+    found = [step.loss for step in steps]
+    found += [event.mean_iou for event in validated]
+    found += [event.train_mean_iou or 0.0 for event in validated]
+    return found, [list(step.names) for step in steps]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def free_port() -> int:
 def test_two_processes_have_the_losses_and_figures_of_one_in_both_stages(voc_root):
     threads = torch.get_num_threads()
     try:
-        expected = runpy.run_path(str(SCRIPT))["figures"](voc_root)
+        expected, names = runpy.run_path(str(SCRIPT))["figures"](voc_root)
     finally:
         torch.set_num_threads(threads)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
@@ -40,7 +40,9 @@ def test_two_processes_have_the_losses_and_figures_of_one_in_both_stages(voc_roo
     ]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert json.loads(outputs[0]) == pytest.approx(expected, rel=1e-5)
+    found, found_names = json.loads(outputs[0])
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found_names == names
     assert outputs[1] == ""
     assert expected[3] < expected[0]
     assert len(expected) == 4 + 3 + 2 * 5

@@ -16,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.data.voc import VOCDataset
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.training import TrainingRun, evaluate, fit
+from napari_deepcrf.training import TrainingRun, evaluate, fit, named_config
 from napari_deepcrf.training.events import (
     Finished,
     Preview,
@@ -100,7 +101,7 @@ def test_problems_of_both_datasets_are_listed_together(voc_root, tiny_config):
     with pytest.raises(DatasetError) as caught:
         TrainingRun(tiny_config, train, validation=val)
     unreadable, wrong = caught.value.problems
-    assert unreadable.startswith("train: JPEGImages/2007_000001.jpg: unreadable")
+    assert unreadable.startswith("train: JPEGImages/2007_000001.jpg: expected an image file")
     assert wrong.startswith("validation: SegmentationClass/2007_000004.png: ")
 
 
@@ -114,6 +115,12 @@ def test_a_run_on_patches_gives_a_network_that_reduces_nothing(voc_root, tiny_co
     model = DeepCRF.load(tmp_path / "model.safetensors")
     assert model.network.input_size is None
     assert model.network.network_size(200, 300) == (200, 300)
+
+
+def test_patches_are_refused_where_scribbles_teach_new_classes():
+    recipe = named_config("scribbles").on_patches(64)
+    with pytest.raises(ValueError, match="patch_size: expected none, as scribbles"):
+        TrainingRun(recipe, ArrayDataset([two_halves()[:2]]), init="voc-compact")
 
 
 def test_previews_show_the_image_that_was_given(voc_root, tiny_config):

@@ -185,7 +185,7 @@ class StageTrainer(ABC, Generic[BatchT]):
             loss=loss,
             learning_rate=self.optimizers[0].param_groups[0]["lr"],
             seconds=time.perf_counter() - started,
-            names=batch.names,
+            names=shared_names(batch.names),
         )
 
     def backward(self, batch: BatchT) -> Tensor:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.data.samples import SegmentationDataset
 from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.models.backbone import fold_batch_norm
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
-from napari_deepcrf.models.unary import UnaryNetwork
-from napari_deepcrf.models.vgg16 import VGG16
-from napari_deepcrf.training.config import NetworkConfig, TrainConfig, named_config
+from napari_deepcrf.training.config import StageConfig, TrainConfig, named_config
 from napari_deepcrf.training.distributed import join_group, own_device, rank, world_size
 from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
+from napari_deepcrf.training.loop import StageTrainer
 from napari_deepcrf.training.preview import PreviewImage, with_previews
 from napari_deepcrf.training.records import RunRecord
 from napari_deepcrf.training.report import write_report
 from napari_deepcrf.training.run_data import RunData
 from napari_deepcrf.training.scribble_stages import ScribbleTrainer
+from napari_deepcrf.training.start import given_model, start_model
 from napari_deepcrf.training.unary_stage import UnaryTrainer
 
 PREVIEW_EVERY_S = 10.0
@@ -65,6 +63,8 @@ class TrainingRun:
     ------
     DatasetError
         A ValueError that lists everything wrong with the datasets, before any training.
+    ValueError
+        For patches where scribbles teach new classes.
     """
 
     def __init__(
@@ -135,10 +135,32 @@ class TrainingRun:
         if isinstance(self.model.network, FineUnaryNetwork):
             yield from self._scribbles()
             return
-        if self.config.unary is not None:
-            yield from self._unary()
-        if self.config.joint is not None:
-            yield from self._joint()
+        unary, joint = self.config.unary, self.config.joint
+        if unary is not None:
+            yield from self._train(UnaryTrainer, unary, soft=self.soft)
+        if joint is not None:
+            yield from self._train(JointTrainer, joint)
+
+    def _train(
+        self, kind: Callable[..., StageTrainer[Any]], stage: StageConfig, **options: Any
+    ) -> Iterator[StageEvent]:
+        """One stage, after which the model has its best weights, and no batch norm any more."""
+        trainer = kind(
+            self.model,
+            self._data.train(stage),
+            stage,
+            validation=self._data.validation(stage),
+            folder=self.folder,
+            seed=self.seed,
+            **options,
+        )
+        try:
+            yield from trainer.events()
+        finally:
+            trainer.restore_best()
+            if self.model.network.backbone.batch_norm:
+                self.model.network.backbone = fold_batch_norm(self.model.network.backbone)
+            self.model.eval()
 
     def _scribbles(self) -> Iterator[StageEvent]:
         """Both stages, at the images' own size, the fine top layer's way."""
@@ -158,92 +180,6 @@ class TrainingRun:
         finally:
             trainer.restore_best()
             self._worth_keeping = trainer.stages_done > 0
-
-    def _unary(self) -> Iterator[StageEvent]:
-        stage = self.config.unary
-        assert stage is not None
-        trainer = UnaryTrainer(
-            self.model,
-            self._data.train(stage),
-            stage,
-            validation=self._data.validation(stage),
-            soft=self.soft,
-            folder=self.folder,
-            seed=self.seed,
-        )
-        try:
-            yield from trainer.events()
-        finally:
-            trainer.restore_best()
-            if self.model.network.backbone.batch_norm:
-                self.model.network.backbone = fold_batch_norm(self.model.network.backbone)
-            self.model.eval()
-
-    def _joint(self) -> Iterator[StageEvent]:
-        stage = self.config.joint
-        assert stage is not None
-        trainer = JointTrainer(
-            self.model,
-            self._data.train(stage),
-            stage,
-            validation=self._data.validation(stage),
-            folder=self.folder,
-            seed=self.seed,
-        )
-        try:
-            yield from trainer.events()
-        finally:
-            trainer.restore_best()
-            self.model.eval()
-
-
-def start_model(
-    config: TrainConfig, class_names: tuple[str, ...], init: DeepCRF | str | Path | None
-) -> DeepCRF:
-    """The model a run begins with, see `TrainingRun`."""
-    if init is None or init == "imagenet":
-        new = _new_backbone(config.network, len(class_names))
-        if init == "imagenet":
-            from napari_deepcrf.models.imagenet import load_imagenet
-
-            load_imagenet(new)
-        kind = UnaryNetwork if config.scribbles is None else FineUnaryNetwork
-        network = kind(new, input_size=config.network.input_size)
-        return DeepCRF(network, DenseCRF(config.crf), class_names)
-    given = _given_model(init)
-    old = given.network.backbone
-    backbone = old.with_changes(num_classes=len(class_names))
-    backbone.features.load_state_dict(old.features.state_dict())
-    same_classes = given.class_names == class_names
-    if config.scribbles is not None and not (same_classes and type(given.network) is UnaryNetwork):
-        # New classes, or those that scribbles taught before. What the top layer of a plain model
-        # knows of its own classes is kept instead: not every one of them has a stroke.
-        fine = FineUnaryNetwork(backbone, input_size=given.network.input_size)
-        return DeepCRF(fine, DenseCRF(config.crf), class_names)
-    if same_classes:
-        backbone.score.load_state_dict(old.score.state_dict())
-    if config.patch_size is None:
-        network = UnaryNetwork(
-            backbone, input_size=given.network.input_size, scales=given.network.scales
-        )
-    else:
-        network = UnaryNetwork(backbone, input_size=None)
-    crf = deepcopy(given.crf) if same_classes else DenseCRF(config.crf)
-    return DeepCRF(network, crf, class_names)
-
-
-def _given_model(init: DeepCRF | str | Path) -> DeepCRF:
-    return init if isinstance(init, DeepCRF) else DeepCRF.load(init)
-
-
-def _new_backbone(config: NetworkConfig, num_classes: int) -> VGG16:
-    return VGG16(
-        num_classes,
-        width=config.width,
-        head=config.head,
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-    )
 
 
 def fit(
@@ -283,7 +219,7 @@ def fit(
     DatasetError
         A ValueError that lists everything wrong with the pairs, before any training.
     """
-    start = init if init is None or init == "imagenet" else _given_model(init)
+    start = init if init is None or init == "imagenet" else given_model(init)
     known = start.class_names if isinstance(start, DeepCRF) else ()
     dataset = ArrayDataset(pairs, class_names, known=known)
     first = dataset[0]
