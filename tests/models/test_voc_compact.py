@@ -22,6 +22,12 @@ def test_packaged_models_have_cards(entry: ModelEntry):
         assert heading in card
 
 
+def test_licences_lie_beside_the_models():
+    text = model_path("voc-compact").with_name("LICENSE").read_text(encoding="utf-8")
+    for title in ("MobileNetV2", "BSD 3-Clause License", "Apache License", "END OF TERMS"):
+        assert title in text
+
+
 def test_packaged_models_are_small_together():
     assert sum(model_path(entry.name).stat().st_size for entry in available_models()) < 8e6
 
