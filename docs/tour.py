@@ -147,7 +147,7 @@ def slide(film: Film, dock: Any) -> None:
 
 def idle(dock: Any) -> None:
     """Wait until the window has nothing to do."""
-    parts = (dock.segmenting, dock.annotating)
+    parts = (dock.segmenting, dock.annotating, dock.training)
     wait(lambda: not dock.runner.is_busy() and not any(part.is_waiting for part in parts))
 
 
