@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from dataclasses import replace
 
@@ -162,3 +163,42 @@ def test_a_damaged_archive_leaves_nothing_behind(site, tmp_path):
     with pytest.raises(ValueError, match=r"sbd\.tgz: cannot be unpacked"):
         obtain(broken, tmp_path)
     assert [path.name for path in (tmp_path / "benchmark_RELEASE").iterdir()] == []
+
+
+def test_an_archive_of_something_else_is_named(tmp_path):
+    content = tar({"readme.txt": b"hello"}, "w")
+    (tmp_path / "other.tar").write_bytes(content)
+    digest = f"md5:{hashlib.md5(content).hexdigest()}"
+    other = replace(PUBLISHED["sbd"], url="http://127.0.0.1:9/other.tar", digest=digest)
+    with pytest.raises(
+        ValueError, match=r"expected a folder benchmark_RELEASE/dataset, found none"
+    ):
+        obtain(other, tmp_path)
+
+
+def test_another_process_may_be_quicker(site, tmp_path, monkeypatch):
+    voc = publish(site, "voc2012", voc_files())
+
+    def quicker(source, target):
+        if str(target).endswith("VOC2012"):
+            target.mkdir()
+            (target / "theirs").touch()
+        os.rename(source, target)
+
+    monkeypatch.setattr("napari_deepcrf.data.published.os.replace", quicker)
+    assert (obtain(voc, tmp_path) / "theirs").exists()
+    assert [path.name for path in (tmp_path / "VOCdevkit").iterdir()] == ["VOC2012"]
+
+
+def test_a_folder_that_cannot_take_its_name_is_told(site, tmp_path, monkeypatch):
+    voc = publish(site, "voc2012", voc_files())
+
+    def refuse(source, target):
+        if str(target).endswith("VOC2012"):
+            raise PermissionError("no")
+        os.rename(source, target)
+
+    monkeypatch.setattr("napari_deepcrf.data.published.os.replace", refuse)
+    with pytest.raises(OSError, match="no"):
+        obtain(voc, tmp_path)
+    assert not (tmp_path / "VOCdevkit/VOC2012").exists()

@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin
+from scipy.io import savemat
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data import matlab, npz
@@ -152,6 +153,35 @@ def test_a_matlab_variable_that_inflates_without_end(tmp_path, refused, little_m
     monkeypatch.setattr(matlab, "_MOST_BYTES", 1 << 20)
     path = tmp_path / "bomb.mat"
     path.write_bytes(mat(struct.pack("<II", 14, 1 << 24) + bytes(1 << 24)))
+    refused(read_mat_labels, path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"other": 3}, "no struct GTcls"),
+        ({"GTcls": np.ones((2, 3))}, "no struct GTcls"),
+        ({"GTcls": {"Boundaries": 1}}, "no field Segmentation"),
+        ({"GTcls": {"Segmentation": "a text"}}, r"no \(H, W\) array"),
+        ({"GTcls": {"Segmentation": np.ones((2, 3, 4))}}, r"no \(H, W\) array"),
+        ({"GTcls": {"Segmentation": np.full((2, 3), 300)}}, "no class indices from 0 to 255"),
+        ({"GTcls": {"Segmentation": np.full((2, 3), 0.5)}}, "no class indices from 0 to 255"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_with_something_else_in_them(variables, message, compressed, tmp_path):
+    path = tmp_path / "other.mat"
+    savemat(path, variables, do_compression=compressed)
+    with pytest.raises(ValueError, match=rf"other\.mat: expected SBD's GTcls.*\({message}"):
+        read_mat_labels(path)
+
+
+@pytest.mark.parametrize("size", range(128, 300, 8))
+def test_matlab_files_that_end_too_soon(size, tmp_path, refused):
+    whole = tmp_path / "whole.mat"
+    savemat(whole, {"GTcls": {"Segmentation": np.ones((5, 7), np.uint8)}})
+    path = tmp_path / "cut.mat"
+    path.write_bytes(whole.read_bytes()[:size])
     refused(read_mat_labels, path)
 
 
