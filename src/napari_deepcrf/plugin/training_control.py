@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.learning import Learning
 
+SUFFIX = ".safetensors"
+
 
 class TrainingControl(Coordinator):
     """Runs trainings and shows how they go."""
@@ -47,6 +49,8 @@ class TrainingControl(Coordinator):
         self._preview: Labels | None = None
         self._preview_key: object = None
         self._mean_seconds = 0.0
+        self._paused = False
+        self._saved: Path | None = None
         self._connect()
 
     def _connect(self) -> None:
@@ -54,7 +58,7 @@ class TrainingControl(Coordinator):
         panel.train_clicked.connect(self.train)
         panel.folder_wanted.connect(self._choose_folder)
         panel.pause_clicked.connect(self._pause)
-        panel.stop_clicked.connect(learning.stop)
+        panel.stop_clicked.connect(self._stop)
         panel.keep_clicked.connect(learning.keep)
         panel.revert_clicked.connect(learning.revert)
         panel.save_clicked.connect(self.choose_file)
@@ -161,6 +165,7 @@ class TrainingControl(Coordinator):
             self.segment_wanted.emit()
 
     def _show_job(self, _job: Job, running: bool) -> None:
+        self._paused = False
         self._panel.show_running(running)
         if not running:
             self._remove_preview()
@@ -168,8 +173,13 @@ class TrainingControl(Coordinator):
                 self._panel.progress.setText("Nothing trained.")
 
     def _pause(self) -> None:
-        paused = self.context.runner.toggle_pause("train")
-        self._panel.show_running(True, paused=paused)
+        self._paused = self.context.runner.toggle_pause("train")
+        self._panel.show_running(True, paused=self._paused)
+
+    def _stop(self) -> None:
+        self._learning.stop()
+        if self._paused:  # a training that is held does not look
+            self._pause()
 
     def _choose_folder(self) -> None:
         title = "A VOC folder, or one with images and labels"
@@ -177,17 +187,26 @@ class TrainingControl(Coordinator):
 
     def choose_file(self) -> None:
         """Ask where to save the model in use, and save it."""
-        path = folders.ask_where_to_save_model(self._panel)
-        if path:
-            self.save(Path(path).with_suffix(".safetensors"))
+        given = folders.ask_where_to_save_model(self._panel)
+        if not given:
+            return
+        path = Path(given if given.endswith(SUFFIX) else f"{given}{SUFFIX}")
+        if path.name != Path(given).name and path.exists():
+            # the dialog asked whether to replace the name without its ending
+            self.refused.emit(f"model: expected a new name, got {path.name}, which is there")
+        else:
+            self.save(path)
 
     def save(self, path: Path) -> None:
         """Write the model in use in the background."""
+        self._saved = path
         self.start(partial(self.session.save_model, path))
 
     def _open_folder(self) -> None:
-        path = Path(self.session.model_name)
-        folders.open_folder(path.parent if path.is_file() else Path.home())
+        """That of the model's file, of the file it was saved to, or the user's own."""
+        places = (Path(self.session.model_name), self._saved)
+        found = [path.parent for path in places if path is not None and path.is_file()]
+        folders.open_folder(found[0] if found else Path.home())
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._preview:
