@@ -63,8 +63,10 @@ def test_objects_have_a_table(open_app, photo, wait_until):
     table = app.dock.tools_panel.table
     assert table.rowCount() == len(layer.features)
     assert table.item(0, 1).text() == str(layer.features["area"][0])
-    table.cellClicked.emit(0, 0)
-    assert layer.selected_label == 1
+    for chosen in (table.cellClicked, table.cellActivated):
+        layer.selected_label = 7
+        chosen.emit(0, 0)
+        assert layer.selected_label == 1
     rows, columns = np.nonzero(layer.data == 1)
     np.testing.assert_allclose(
         app.viewer.scene.camera.center[1:], (2 * rows.mean(), 3 * columns.mean()), rtol=1e-6

@@ -154,8 +154,7 @@ class CRFPanel(QWidget):
         sliders = self.sliders[name]
         if name in AXES and self.independent.isChecked():
             count = self._channels if name == "theta_beta" else 2
-            used = (sliders * count)[:count] if count > len(sliders) else sliders[:count]
-            values = tuple(slider.value() for slider in used)
+            values = tuple(slider.value() for slider in sliders[:count])
             self.changed.emit({name: values if count > 1 else values[0]})
         else:
             self.changed.emit({name: sliders[0].value()})

@@ -12,10 +12,10 @@ from napari_deepcrf.plugin.tooltips import TOOLTIPS
 
 LONGEST = 240
 """Characters of an error that are shown; all of it is in the tooltip."""
-ERROR_STYLE = "color: #e05561"
+ERROR_STYLE = "color: #d94452"  # as the badges': 3.3 to 1 and more on either theme's background
 BADGES = {
-    "fresh": ("● up to date", "color: #5fb878"),
-    "stale": ("● out of date", "color: #e0a030"),
+    "fresh": ("● up to date", "color: #358a55"),
+    "stale": ("● out of date", "color: #ad6b0c"),
     "none": ("", ""),
 }
 

@@ -77,7 +77,8 @@ class ToolsPanel(QWidget):
                 self.object_class.currentIndex(), self.minimum.value()
             )
         )
-        self.table.cellClicked.connect(self._on_row)
+        for chosen in (self.table.cellClicked, self.table.cellActivated):  # by mouse, by Enter
+            chosen.connect(self._on_row)
         self.set_sources((), (), None)
 
     def _group(self, outer: QVBoxLayout, title: str) -> QFormLayout:
