@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_deepcrf.interrupt import raise_if_interrupted
@@ -128,34 +127,6 @@ def _preview_image(plan: TrainingPlan) -> PreviewImage | None:
     return PreviewImage(image=plan.preview.read(), key=plan.preview.key, every_s=PREVIEW_EVERY_S)
 
 
-class AnnotatedImages:
-    """Annotated images as a dataset. Unlike for a file set, a class may be annotated nowhere."""
-
-    def __init__(self, pairs: Sequence[LabelledImage], class_names: tuple[str, ...]) -> None:
-        from napari_deepcrf.data.arrays import from_annotation
-        from napari_deepcrf.data.images import check_image
-        from napari_deepcrf.data.samples import DatasetError, Sample, check_sample
-
-        self.class_names = class_names
-        self._samples: list[Sample] = []
-        problems = []
-        for pair in pairs:
-            pixels = check_image(pair.image.read()).round().astype(np.uint8)
-            sample = Sample(pair.image.name, pixels, from_annotation(pair.annotation))
-            problem = check_sample(sample, len(class_names))
-            if problem is not None:
-                problems.append(problem)
-            self._samples.append(sample)
-        if problems:
-            raise DatasetError("annotations", problems)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
-
-
 class Part:
     """Some samples of a dataset, read one by one: between two of them the job can be stopped."""
 
@@ -178,7 +149,14 @@ def _datasets(
     if plan.folder is None:
         if not plan.pairs:
             raise ValueError("annotations: expected a painted image, got none")
-        own = AnnotatedImages(plan.pairs, plan.class_names)
+        from napari_deepcrf.data.arrays import ArrayDataset
+
+        own = ArrayDataset(
+            [(pair.image.read(), pair.annotation) for pair in plan.pairs],
+            plan.class_names,
+            names=[pair.image.name for pair in plan.pairs],
+            known=plan.class_names,  # unlike in a file set, a class may be annotated nowhere
+        )
         return own, own, "that of the painted pixels"
     if (plan.folder / "images").is_dir():
         from napari_deepcrf.data.folder import FolderDataset

@@ -1,0 +1,31 @@
+"""What is wrong with painted images is told whole, by layer, before anything is trained."""
+
+import numpy as np
+import pytest
+
+from napari_deepcrf.data.samples import DatasetError
+from napari_deepcrf.session.images import ImageSource
+from napari_deepcrf.session.training import LabelledImage, TrainingControl, TrainingPlan, train
+
+
+def painted(name: str, pixels: np.ndarray, highest: int) -> LabelledImage:
+    annotation = np.ones((19, 23), np.int32)
+    annotation[0, 0] = highest
+    source = ImageSource(key=name, name=name, shape=(19, 23), read=lambda: pixels)
+    return LabelledImage(source, annotation)
+
+
+def test_every_layer_that_cannot_be_used_is_named():
+    rgb = np.zeros((19, 23, 3), np.uint8)
+    pairs = [
+        painted("nowhere", np.full((19, 23), np.nan), 2),
+        painted("cells", rgb, 2),
+        painted("instances", rgb, 258),  # would be class 2 in 8 bits
+    ]
+    plan = TrainingPlan(pairs=pairs, class_names=("background", "cell"))
+    with pytest.raises(DatasetError) as caught:
+        list(train(plan, TrainingControl()))
+    assert caught.value.problems == (
+        "nowhere: expected finite values, got NaN or infinity",
+        "instances: label 258 is out of range, expected 0 (unlabelled) to 2",
+    )
