@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def set_libraries_apart() -> None:
+    """Spare garbage collection half a million lasting objects: napari collects at every layer."""
+    import napari.qt  # noqa: F401 - the first viewer and the first segmentation load it else
+    import numba  # noqa: F401
+
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +125,7 @@ def open_app(
 ) -> Iterator[Callable[..., App]]:
     from napari_deepcrf.plugin import preferences, segmenting
 
+    set_libraries_apart()  # no viewer is open now
     kept = {"model": str(model_file), "device": "cpu", "live": False}
     monkeypatch.setattr(preferences, "recall", kept.__getitem__)
     monkeypatch.setattr(preferences, "remember", kept.__setitem__)

@@ -95,7 +95,14 @@ def test_scribbles_survive_a_crash(app, open_app, photo, wait_until):
 
 
 def test_live_mode_follows_strokes_and_undo(app):
-    two_strokes(app)
+    stroke(app, 1, (2, 8), (5, 70))
+    app.dock.annotate_panel.live.setChecked(True)
+    app.idle()
+    ready = app.dock.learning._features  # computed while the next class is being painted
+    assert ready is not None
+    app.after(lambda: stroke(app, 3, (26, 36), (30, 52)))
+    assert app.dock.learning._features is ready
+    app.dock.annotate_panel.live.setChecked(False)
     result = app.after(lambda: app.dock.annotate_panel.live.setChecked(True))
     assert result.labels[4, 30] == 0
     assert result.labels[30, 40] == 2

@@ -194,6 +194,17 @@ def test_the_live_fit_follows_the_strokes(learning, scribbles):
     assert not session.fresh
 
 
+def test_what_live_mode_sees_is_ready_before_the_strokes(learning, scribbles):
+    take(learning, learning.look())
+    features = learning._features
+    assert learning.look() is None
+    take(learning, learning.live(scribbles))
+    assert learning._features is features
+    assert learning.session.fresh
+    learning.session.choose_model("other", learning.session.model)
+    assert learning.look() is not None
+
+
 def test_the_live_fit_needs_two_classes(learning, scribbles):
     with pytest.raises(ValueError, match=r"^scribbles: expected"):
         learning.live(np.where(scribbles == 1, 1, 0))

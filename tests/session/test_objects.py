@@ -27,6 +27,8 @@ def result():
         history=labels[None],
         uncertainty=np.zeros((1, 20, 30), np.float16),
         changed=(),
+        largest_class=1,
+        score_range=(-2.3, -0.2),
     )
 
 

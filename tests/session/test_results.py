@@ -35,6 +35,17 @@ def test_arrays_are_laid_out_for_a_viewer():
     np.testing.assert_allclose(result.changed, expected, rtol=1e-6)
 
 
+def test_what_a_view_begins_with_is_known():
+    labels = torch.tensor([[0, 0, 0, 2], [0, 2, 2, 1]])
+    q = torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1)[None].float()
+    builder = ResultBuilder(np.log(q[0].numpy() + 0.5), 0, ALL)
+    builder.add(q[0])
+    result = builder.build(IDENTITY, ("a", "b", "c"))
+    assert result.largest_class == 2
+    np.testing.assert_allclose(result.score_range, np.log((0.5, 1.5)))
+    assert build(q[:, :, :1, :3], 0).largest_class == 0
+
+
 def test_updates_left_out_are_cut_off():
     q = torch.softmax(torch.randn(2, 3, 4, 4), 1)
     result = build(q, 9)

@@ -124,7 +124,7 @@ class ResultLayers:
             show_classes(layer, result.class_names)
             layer.editable = role == "labels" and data.flags.writeable
         else:
-            limits = _limits(result.unary) if role == "unary" else (0.0, 1.0)
+            limits = _limits(result.score_range) if role == "unary" else (0.0, 1.0)
             layer = Image(
                 data,
                 name=title,
@@ -172,6 +172,6 @@ def _data(role: Role, result: Result, placement: Placement) -> np.ndarray:
     return on_axes_of(placement, getattr(result, role), leading=len(_leading(role)))
 
 
-def _limits(unary: np.ndarray) -> tuple[float, float]:
-    low, high = float(unary.min()), float(unary.max())
+def _limits(score_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = score_range
     return (low, high) if high > low else (low, low + 1)

@@ -156,7 +156,8 @@ class Segmenting(Coordinator):
             self._move("update", result.iterations)
         if first:
             self._name_axes()
-            self._move("class", _largest_class(result))
+            chosen = result.largest_class
+            self._move("class", result.classes.index(chosen) if chosen in result.classes else 0)
         self._follow_dims()
         self._layers.mark(fresh=self.session.fresh)
         self._idle.start()
@@ -196,12 +197,3 @@ class Segmenting(Coordinator):
     def _follow_dims(self, _event: object = None) -> None:
         if self.session.result is not None:
             self._view.show_position(self._position("class"), self._position("update"))
-
-
-def _largest_class(result: Result) -> int:
-    """Number among the kept classes of the one that covers most, background apart."""
-    import numpy as np
-
-    counts = np.bincount(result.labels.ravel(), minlength=len(result.class_names))
-    largest = int(np.argmax(counts[1:]) + 1) if counts[1:].any() else 0
-    return result.classes.index(largest) if largest in result.classes else 0

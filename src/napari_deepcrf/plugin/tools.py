@@ -114,9 +114,8 @@ class Tools(Coordinator):
             return
         if self.context.choice.layer is not None and self.context.choice.plane is not None:
             self._place = (self.context.choice.layer, self.context.choice.plane)
-        counts = np.bincount(result.labels.ravel(), minlength=len(result.class_names))
-        chosen = int(np.argmax(counts[1:]) + 1) if len(counts) > 1 else 0
-        self._panel.set_classes(result.class_names, class_colours(result.class_names), chosen)
+        names, chosen = result.class_names, result.largest_class
+        self._panel.set_classes(names, class_colours(names), chosen)
 
     def make_objects(self, class_index: int, minimum: int) -> None:
         """Number the regions of a class of the result, in the background."""

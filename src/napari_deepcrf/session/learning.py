@@ -19,7 +19,7 @@ from napari_deepcrf.session.training import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.events import Event, Job
@@ -105,6 +105,17 @@ class Learning:
             self.session.choose_model(name, model)
             self.settled.emit(False)
 
+    def look(self) -> Job | None:
+        """Job that computes what live mode needs of the image before any stroke; None if it has."""
+        session = self.session
+        image, model, key = session.image, session.model, session.model_key
+        if image is None or model is None:
+            return None
+        if self._features is not None and self._features.is_of(image, key):
+            return None
+        steps = lambda: live.look(image, model, key)  # noqa: E731 - the job's generator
+        return session.job("look", "Looking at the image", steps, quiet=True)
+
     def live(self, annotation: Array) -> Job:
         """Job that fits the top layer to the scribbles (H, W) and refines with it.
 
@@ -121,13 +132,14 @@ class Learning:
             raise ValueError("scribbles: expected strokes of two or more classes, got fewer")
         self._revision += 1
         session.choose_fit(f"scribbles {self._revision}")
-        identity, features, names = session.identity, self._features, self.classes.names
+        identity, key, names = session.identity, session.model_key, self.classes.names
         snapshot = annotation.copy()
-        return session.job(
-            "live",
-            "Following the scribbles",
-            lambda: live.live(image, model, snapshot, features, identity, session.model_key, names),
-        )
+
+        def steps() -> Iterator[Event]:
+            # features are replaced, never changed: those of a job before this one are here by now
+            return live.live(image, model, snapshot, self._features, identity, key, names)
+
+        return session.job("live", "Following the scribbles", steps)
 
     def end_live(self) -> None:
         """Back to the model's own scores; the live result is out of date then."""

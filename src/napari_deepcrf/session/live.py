@@ -38,6 +38,16 @@ class FeatureCache:
     refined: UnaryCache | None = None
     """Scores and lattices of the last fit: the lattices stay valid, the scores are replaced."""
 
+    def is_of(self, image: ImageSource, model_name: str) -> bool:
+        """Whether it is what this model sees of this image."""
+        return (self.image_key, self.model_name) == (image.key, model_name)
+
+
+def look(image: ImageSource, model: DeepCRF, model_name: str) -> Iterator[Event]:
+    """What the first fit waits for most, ahead of it: yields progress and a `FeatureCache`."""
+    yield Progress("Computing features")
+    yield compute_features(image, model, model_name)
+
 
 def live(
     image: ImageSource,
@@ -57,7 +67,7 @@ def live(
 
     if np.unique(annotation[annotation > 0]).size < 2:
         raise ValueError("scribbles: expected strokes of two or more classes, got fewer")
-    if cache is None or (cache.image_key, cache.model_name) != (image.key, model_name):
+    if cache is None or not cache.is_of(image, model_name):
         yield Progress("Computing features")
         cache = compute_features(image, model, model_name)
     yield Progress("Fitting the top layer")

@@ -50,6 +50,10 @@ class Result:
     """(T+1, H, W) float16: one minus the margin between the two best classes."""
     changed: tuple[float, ...]
     """Share of pixels whose label changed in update 1…T."""
+    largest_class: int
+    """The class of most labels, the first apart, unless there is no other."""
+    score_range: tuple[float, float]
+    """Least and greatest of the scores."""
 
     @property
     def labels(self) -> Array:
@@ -131,15 +135,19 @@ class ResultBuilder:
             classes = tuple(range(len(class_names)))
             marginals = self._marginals[:, :end]
         whole = len(classes) == len(self._unary)
+        unary = self._unary if whole else self._unary[list(classes)]
+        counts = np.bincount(history[-1].ravel(), minlength=len(class_names))
         return Result(
             identity=identity,
             class_names=class_names,
             classes=classes,
-            unary=self._unary if whole else self._unary[list(classes)],
+            unary=unary,
             marginals=marginals,
             history=history,
             uncertainty=self._uncertainty[:end],
             changed=tuple(self._changed),
+            largest_class=int(np.argmax(counts[1:]) + 1) if counts[1:].any() else 0,
+            score_range=(float(unary.min()), float(unary.max())),
         )
 
     def _store(self, marginals: torch.Tensor, t: int) -> None:
