@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.session.images import ImageSource
-from napari_deepcrf.session.training import LabelledImage, TrainingControl, TrainingPlan, train
+from napari_deepcrf.session.training import (
+    LabelledImage,
+    TrainingControl,
+    TrainingPlan,
+    _datasets,
+    train,
+)
 
 
 def painted(name: str, pixels: np.ndarray, highest: int) -> LabelledImage:
@@ -29,3 +36,18 @@ def test_every_layer_that_cannot_be_used_is_named():
         "nowhere: expected finite values, got NaN or infinity",
         "instances: label 258 is out of range, expected 0 (unlabelled) to 2",
     )
+
+
+def test_lists_split_a_folder_as_they_do_on_the_command_line(tmp_path):
+    for kind, value in (("images", 90), ("labels", 1)):
+        (tmp_path / kind).mkdir()
+        for name in "abcdef":
+            pixels = np.full((19, 23), value, np.uint8)
+            pixels[4:] = 2
+            Image.fromarray(pixels).save(tmp_path / kind / f"{name}.png")
+    (tmp_path / "train.txt").write_text("a\nc\nd\n")
+    (tmp_path / "val.txt").write_text("b\n")
+    training, validation, measured_on = _datasets(TrainingPlan(folder=tmp_path))
+    names = [[part[n].name for n in range(len(part))] for part in (training, validation)]
+    assert names == [["a", "c", "d"], ["b"]]
+    assert measured_on == "that of the images in val.txt"

@@ -159,13 +159,20 @@ def _datasets(
         )
         return own, own, "that of the painted pixels"
     if (plan.folder / "images").is_dir():
-        from napari_deepcrf.data.folder import FolderDataset
+        from napari_deepcrf.data.folder import TRAIN, VALIDATION, FolderDataset
 
-        return _split(FolderDataset(plan.folder))
+        if not (plan.folder / f"{VALIDATION}.txt").is_file():
+            return _split(FolderDataset(plan.folder))
+        listed, kept = (FolderDataset(plan.folder, split) for split in (TRAIN, VALIDATION))
+        return _whole(listed), _whole(kept), f"that of the images in {VALIDATION}.txt"
     from napari_deepcrf.data.voc import VOCDataset
 
     train, val = (VOCDataset(plan.folder, split) for split in ("train", "val"))
-    return Part(train, range(len(train))), Part(val, range(len(val))), "that of VOC's val images"
+    return _whole(train), _whole(val), "that of VOC's val images"
+
+
+def _whole(dataset: SegmentationDataset) -> Part:
+    return Part(dataset, range(len(dataset)))
 
 
 def _split(pairs: SegmentationDataset) -> tuple[SegmentationDataset, SegmentationDataset, str]:
