@@ -51,10 +51,10 @@ def test_unary_stage_lowers_the_loss(tiny_model, train, tiny_unary):
 
 
 def test_joint_stage_lowers_the_loss_and_moves_every_parameter(model, train, tiny_joint):
-    stage = replace(tiny_joint, iterations=12, flip=False, batch_size=4, learning_rate=3e-3)
+    stage = replace(tiny_joint, iterations=24, flip=False, batch_size=4, learning_rate=3e-3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     values = losses(JointTrainer(model, train, stage).events())
-    assert values[-1] < 0.8 * values[0]
+    assert sum(values[-3:]) < 0.5 * sum(values[:3])
     still = [name for name, value in model.state_dict().items() if torch.equal(value, before[name])]
     assert still == []
 
