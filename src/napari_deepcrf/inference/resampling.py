@@ -72,15 +72,14 @@ def _reduction(size: int, reduced: int, span: Span) -> tuple[Span, csr_matrix]:
     return (begin, end), csr_matrix(values, shape=(len(centre), end - begin))
 
 
-def interpolation(places: NDArray[np.int64], size: int, coarse: int) -> tuple[Span, FloatArray]:
+def interpolation(places: NDArray[np.int64], size: int, coarse: int) -> tuple[Span, csr_matrix]:
     """The scores that places on an axis lie between, and bilinear weights (places, scores)."""
     source = np.maximum((places + 0.5) * (coarse / size) - 0.5, 0)
     lower = np.minimum(source.astype(np.int64), coarse - 1)
     upper = np.minimum(lower + 1, coarse - 1)
     share = (source - lower).astype(np.float32)
     begin, end = int(lower[0]), int(upper[-1]) + 1
-    weights = np.zeros((len(places), end - begin), np.float32)
     row = np.arange(len(places))
-    weights[row, lower - begin] = 1 - share
-    weights[row, upper - begin] += share
-    return (begin, end), weights
+    values = np.concatenate([1 - share, share])
+    entries = np.concatenate([row, row]), np.concatenate([lower, upper]) - begin
+    return (begin, end), csr_matrix((values, entries), shape=(len(places), end - begin))

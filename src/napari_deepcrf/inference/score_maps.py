@@ -54,7 +54,10 @@ class ScoreMaps:
                 )
             )
             part = scores[:, y[0] : y[1], x[0] : x[1]]
-            total += down @ (part @ along.T)
+            lines = along @ part.transpose(2, 0, 1).reshape(part.shape[2], -1)
+            lines = lines.reshape(-1, *part.shape[:2]).transpose(1, 2, 0)
+            for scores_of_class, lines_of_class in zip(total, lines, strict=True):
+                scores_of_class += down @ np.ascontiguousarray(lines_of_class)
         return total / np.float32(len(self.maps))
 
 
