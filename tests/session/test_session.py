@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.models import DeepCRF
+from napari_deepcrf.models.crf_config import crf_configuration
 from napari_deepcrf.session import CRFSettings, ImageSource, ResultReady, ScoreSource, Session
 from napari_deepcrf.session.refiner import dense_crf
+
+EXTRA = KernelParameters(weight=2.0, theta_position=4.0, theta_colour=(30.0, 20.0, 10.0))
 
 
 def run(session, job):
@@ -173,6 +176,28 @@ def test_a_learned_compatibility_is_used_until_potts_is_chosen(session, model, i
     run(session, session.refine())
     potts = Predictor(model, device="cpu").segment(image.read()).marginals
     np.testing.assert_allclose(session.result.marginals.swapaxes(0, 1), potts, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"self_term": False},
+        {"quality": "accurate"},
+        {"inference": "convergent"},
+        {"extra_kernels": [EXTRA]},
+    ],
+)
+def test_a_models_own_way_to_run_its_crf_is_taken_over(session, model, options):
+    crf = DenseCRF(model.crf.crf_parameters(), iterations=3, **options)
+    session.choose_model("other", DeepCRF(model.network, crf, model.class_names))
+    found = crf_configuration(dense_crf(session.settings, channels=3))
+    assert found == crf_configuration(crf)
+
+
+def test_a_model_of_more_updates_than_the_dock_shows_is_usable(session, model):
+    crf = DenseCRF(model.crf.crf_parameters(), iterations=60)
+    session.choose_model("long", DeepCRF(model.network, crf, model.class_names))
+    assert session.settings.iterations == 50
 
 
 def test_scores_of_another_tool_are_refined(session, image):

@@ -8,7 +8,7 @@ whole image will look like there, and takes as long as for a small image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,12 @@ def reduced(settings: CRFSettings, step: int) -> CRFSettings:
 
     parameters = settings.parameters
     return settings.with_(
-        theta_gamma=shrink(parameters.theta_gamma), theta_alpha=shrink(parameters.theta_alpha)
+        theta_gamma=shrink(parameters.theta_gamma),
+        theta_alpha=shrink(parameters.theta_alpha),
+        extra_kernels=tuple(
+            replace(kernel, theta_position=shrink(kernel.theta_position))
+            for kernel in settings.extra_kernels
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
+Width = float | tuple[float, ...]
 _Result = TypeVar("_Result")
 
 
@@ -117,10 +118,21 @@ def fit_to_channels(settings: CRFSettings, channels: int) -> CRFSettings:
 
     Colour widths of another number, as learned on RGB, give way to their geometric mean.
     """
-    widths = settings.parameters.theta_beta
-    if not isinstance(widths, tuple) or len(widths) == channels:
-        return settings
-    return settings.with_(theta_beta=float(np.exp(np.mean(np.log(widths)))))
+
+    def fit(widths: Width) -> Width:
+        if not isinstance(widths, tuple) or len(widths) == channels:
+            return widths
+        return float(np.exp(np.mean(np.log(widths))))
+
+    extra = [
+        kernel
+        if kernel.theta_colour is None
+        else replace(kernel, theta_colour=fit(kernel.theta_colour))
+        for kernel in settings.extra_kernels
+    ]
+    return settings.with_(
+        theta_beta=fit(settings.parameters.theta_beta), extra_kernels=tuple(extra)
+    )
 
 
 def learned_compatibility(model: DeepCRF) -> Array | None:
@@ -144,6 +156,8 @@ def dense_crf(
         normalization=settings.normalization,
         quality=settings.quality,
         inference=settings.inference,
+        self_term=settings.self_term,
+        extra_kernels=settings.extra_kernels,
         channels=channels,
         compatibility=kind,
         num_classes=None if compatibility is None else len(compatibility),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.crf import CRFParameters, KernelParameters
 
 Quality = Literal["fast", "accurate", "exact"]
 Inference = Literal["parallel", "convergent"]
@@ -46,6 +46,10 @@ class CRFSettings:
     """``potts``, or what the model ``learned`` of how labels go together, if it did."""
     normalization: str = "symmetric"
     """How kernels are normalised, as the model was trained."""
+    self_term: bool = True
+    """Whether a pixel sends a message to itself, as the model was trained."""
+    extra_kernels: tuple[KernelParameters, ...] = ()
+    """What the model learned beside the two kernels; no slider moves them."""
     keep: Keep = field(default=Keep(), compare=False)
     """What is kept of a result. Equal settings may differ in it: it changes no number."""
 

@@ -11,7 +11,7 @@ from napari_deepcrf.session.generations import RESULT_KINDS, Generations
 from napari_deepcrf.session.images import ImageSource, ScoreSource
 from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.results import Identity, Result, memory_needed
-from napari_deepcrf.session.settings import CRFSettings, Keep
+from napari_deepcrf.session.settings import MAX_ITERATIONS, CRFSettings, Keep
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -194,10 +194,15 @@ class SessionState:
         return Identity(image=key, unary=self._unary_name(), settings=self._settings)
 
     def _learned(self, model: DeepCRF) -> CRFSettings:
+        crf = model.crf
         return self._settings.with_(
-            parameters=model.crf.crf_parameters(),
-            iterations=max(1, model.crf.iterations),
-            normalization=model.crf.normalization,
+            parameters=crf.crf_parameters(),
+            iterations=min(max(1, crf.iterations), MAX_ITERATIONS),
+            quality=crf.quality,
+            inference=crf.options.inference,
+            normalization=crf.normalization,
+            self_term=crf.options.self_term,
+            extra_kernels=tuple(kernel.snapshot() for kernel in crf.kernels[2:]),
         )
 
     def _update_freshness(self, *, announce: bool = False) -> None:
