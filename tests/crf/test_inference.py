@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters
+from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters, convergent
 from napari_deepcrf.crf.convergent import convergent_update, convexity_shift, solve_pixels
 from napari_deepcrf.crf.energy import kl_divergence
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, parallel_update
@@ -206,6 +206,15 @@ def test_pixel_program_is_solved(random, scale):
     slack = slack - (q * slack).sum(1, keepdim=True)
     assert (q * slack.abs()).max() < 1e-9 * (1 + scale)
     torch.testing.assert_close(q[:20], torch.softmax(target[:20], 1))
+
+
+def test_newton_squares_the_error_of_the_logarithmic_equation(monkeypatch):
+    """The equation log q + c q = r to the last digit in 8 steps, for any size of r and c."""
+    monkeypatch.setattr(convergent, "LOG_STEPS", 8)
+    right = torch.linspace(-60, 60, 241, dtype=torch.float64)[None].expand(4, -1)
+    c = torch.tensor([1e-3, 1.0, 30.0, 1e3], dtype=torch.float64)[:, None]
+    q = convergent._stationary(right, c)
+    torch.testing.assert_close(q.log() + c * q, right, rtol=1e-13, atol=1e-13)
 
 
 def test_pixel_program_gradcheck(random):
