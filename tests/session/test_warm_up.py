@@ -158,3 +158,16 @@ def test_kernels_of_an_earlier_session_are_there(
     assert in_a_worker(26, 5) == []
     assert in_a_worker(26, 4)
     assert commands == [["-m", "napari_deepcrf.session.warm_up", "32", "4"]]
+
+
+def test_a_cancelled_compilation_is_asked_for_again(commands: list[list[str]]) -> None:
+    def cancelled() -> None:
+        steps = compile_missing(30, 5, "cpu")
+        next(steps)
+        steps.close()
+
+    for _ in range(2):
+        worker = threading.Thread(target=cancelled)
+        worker.start()
+        worker.join()
+    assert len(commands) == 2

@@ -89,10 +89,14 @@ def compile_missing(
     if is_first and first_kernels_are_cached():
         return
     _asked_for.add((width, channels))
-    yield from compile_in_another_process(
-        f"Preparing kernels for {labels} classes, {channels} channels (once)",
-        (str(width), str(channels)),
-    )
+    try:
+        yield from compile_in_another_process(
+            f"Preparing kernels for {labels} classes, {channels} channels (once)",
+            (str(width), str(channels)),
+        )
+    except GeneratorExit:  # cancelled: neither worked nor failed
+        _asked_for.discard((width, channels))
+        raise
 
 
 def compile_in_another_process(text: str, arguments: Sequence[str] = ()) -> Iterator[Event]:
