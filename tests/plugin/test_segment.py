@@ -73,6 +73,12 @@ def test_layers_lie_where_the_image_lies(open_app, photo):
         )
         assert layer.units[-2:] == image.units
     np.testing.assert_allclose(app.layer("labels").scale, (0.5, 2.0))
+    image.scale, image.rotate = (3.0, 1.0), -35
+    app.segment()
+    for role in ROLES:
+        layer = app.layer(role)
+        world = np.asarray(layer.data_to_world([0] * (layer.ndim - 2) + list(corner)))
+        np.testing.assert_allclose(world[-2:], image.data_to_world(corner))
 
 
 def test_a_stack_is_segmented_at_the_plane_shown(open_app, photo):

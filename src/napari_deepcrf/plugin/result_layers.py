@@ -36,6 +36,7 @@ class ResultLayers:
         self._layers: dict[Role, Layer] = {}
         self._owner: object = None
         self._faded: dict[Role, tuple[float, float]] = {}
+        self._placed: dict[Role, dict[str, Any]] = {}
 
     def __getitem__(self, role: Role) -> Layer:
         return self._layers[role]
@@ -98,10 +99,12 @@ class ResultLayers:
         data = _data(role, result, placement)
         resized = data.shape != layer.data.shape
         layer.data = data
-        translate = _options(role, result, placement)["translate"]
-        if resized or not np.array_equal(layer.translate, translate):
-            # also makes napari measure a hidden layer again, which new data alone does not
-            layer.translate = translate
+        before, options = self._placed[role], _options(role, result, placement)
+        for name, value in options.items():
+            # a translation makes napari measure a hidden layer again, which new data does not
+            if (resized and name == "translate") or not np.array_equal(value, before[name]):
+                setattr(layer, name, value)
+        self._placed[role] = options
         if role in ("labels", "history"):
             show_classes(layer, result.class_names)
 
@@ -116,11 +119,11 @@ class ResultLayers:
 
         data = _data(role, result, placement)
         title = f"{name} [{_TITLES[role]}]"
-        options = _options(role, result, placement)
+        options = self._placed[role] = _options(role, result, placement)
         layer: Layer
         if role in ("labels", "history"):
-            options |= {"name": title, "opacity": 0.6, "visible": role == "history"}
-            layer = label_layer(data, placement, role=role, **options)
+            look = {"name": title, "opacity": 0.6, "visible": role == "history"}
+            layer = label_layer(data, placement, role=role, **look, **options)
             show_classes(layer, result.class_names)
             layer.editable = role == "labels" and data.flags.writeable
         else:
