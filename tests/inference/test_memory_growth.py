@@ -62,6 +62,7 @@ def test_a_killed_run_goes_on_from_its_finished_tiles(predictor, photo, tmp_path
     deadline = time.monotonic() + 300
     while finished() < 3 and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert running.poll() is None, "it ended before it could be killed"
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     kept = finished()
