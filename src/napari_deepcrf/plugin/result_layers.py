@@ -122,8 +122,8 @@ class ResultLayers:
         options = self._placed[role] = _options(role, result, placement)
         layer: Layer
         if role in ("labels", "history"):
-            look = {"name": title, "opacity": 0.6, "visible": role == "history"}
-            layer = label_layer(data, placement, role=role, **look, **options)
+            look: dict[str, Any] = {"opacity": 0.6, "visible": role == "history"}
+            layer = label_layer(data, placement, name=title, role=role, **look, **options)
             show_classes(layer, result.class_names)
             layer.editable = role == "labels" and data.flags.writeable
         else:
