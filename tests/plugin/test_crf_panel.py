@@ -74,6 +74,17 @@ def test_a_log_slider_moves_in_ratios_and_keeps_what_is_typed(qtbot):
     assert slider.slider.value() == STEPS
 
 
+def test_a_number_has_room_in_naparis_theme(qtbot):
+    from napari.qt import get_stylesheet
+
+    slider = LogSlider(0.1, 100)
+    qtbot.addWidget(slider)
+    slider.setStyleSheet(get_stylesheet("dark"))
+    slider.show()
+    text = slider.spin.fontMetrics().horizontalAdvance("100.00")
+    assert slider.spin.lineEdit().width() > text
+
+
 def test_every_control_has_its_tooltip(panel):
     for name, sliders in panel.sliders.items():
         assert {s.slider.toolTip() for s in sliders} == {TOOLTIPS[name]}

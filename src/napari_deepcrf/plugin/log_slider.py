@@ -13,6 +13,8 @@ from napari_deepcrf.plugin.qt import Signal
 STEPS = 1000
 HANDLE = 16
 """Width of the handle in napari's themes."""
+NO_BUTTONS = "QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; }"
+"""Qt 6.11.3 leaves a styled box whose ButtonSymbols are NoButtons one pixel for its number."""
 
 
 class MarkedSlider(QSlider):
@@ -64,7 +66,7 @@ class LogSlider(QWidget):
         self.spin.setRange(low, high)
         self.spin.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.spin.setKeyboardTracking(False)
-        self.spin.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.spin.setStyleSheet(NO_BUTTONS)
         self.spin.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.spin.setFixedWidth(64)
         row = QHBoxLayout(self)
