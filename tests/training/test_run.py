@@ -256,6 +256,10 @@ def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
     for stage in ("unary", "joint"):
         best = DeepCRF.load(tmp_path / f"{stage}-best.safetensors")
         assert best.class_names == val.class_names
+    other = TrainingRun(tiny_config, train, validation=val, folder=tmp_path, seed=1)
+    with pytest.raises(ValueError, match=r"or the run that lies there, with seed 0, got seed 1"):
+        next(other.events())
+    assert json.loads((tmp_path / "config.json").read_text()) == config
 
 
 STEPS = 11  # of run_tiny.py, six in stage 1

@@ -40,8 +40,8 @@ class StageConfig:
     workers: int | None = None
     """Processes that prepare batches; 0 prepares them between the steps. ``None``: up to 4 where
     a GPU would wait for them, else 0."""
-    clip_norm: float = 10.0
-    """Largest norm of the gradient; a longer one is shortened to it."""
+    clip_norm: float | None = 10.0
+    """Largest norm of the gradient; a longer one is shortened to it. ``None``: as it is."""
     validate_every: int = 500
     checkpoint_every: int = 500
 
@@ -51,12 +51,13 @@ class StageConfig:
             "batch_size",
             "learning_rate",
             "top_learning_rate",
-            "clip_norm",
             "validate_every",
             "checkpoint_every",
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm: expected a positive number, got {self.clip_norm}")
         for name in ("momentum", "weight_decay", "warmup", "decay", "workers"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
@@ -210,8 +211,8 @@ _CONFIGS = {
     # Section 4.1 to the letter; what it leaves open has the dataclasses' defaults.
     "paper": TrainConfig(
         name="paper",
-        unary=UnaryStage(),
-        joint=JointStage(measured_train=100),
+        unary=UnaryStage(clip_norm=None),
+        joint=JointStage(clip_norm=None, measured_train=100),
         crf=_GENTLE_CRF,
         reported=1449,
     ),

@@ -165,7 +165,8 @@ class StageTrainer(ABC, Generic[BatchT]):
         loss = float(shared_mean(self.backward(batch)))
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), self._common.clip_norm))
+        limit = float("inf") if self._common.clip_norm is None else self._common.clip_norm
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), limit))
         if self._diverged(loss, norm):
             for name, value in self.module.named_buffers():
                 value.copy_(statistics[name])

@@ -12,6 +12,8 @@ from napari_deepcrf.training.events import Event, StageStarted, event_record
 
 EVENTS_FILE = "events.jsonl"
 CONFIG_FILE = "config.json"
+IDENTITY = ("name", "seed", "init", "class_names", "train_samples")
+"""Settings without which a run is another one, and must not go on from its checkpoints."""
 
 
 class RunRecord:
@@ -19,11 +21,17 @@ class RunRecord:
 
     When a stage goes on at some step, the lines of later steps, which a killed process may have
     written after its last checkpoint, are dropped: the file reads like that of a run left alone.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds checkpoints of a run with another recipe, seed, start or data.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / EVENTS_FILE
+        _check_same_run(folder, config)
         with atomic_write(folder / CONFIG_FILE) as file:
             file.write(json.dumps(config, indent=2).encode())
 
@@ -47,6 +55,24 @@ class RunRecord:
             kept = [line for line in kept if json.loads(line)["stage"] != start.stage]
         with atomic_write(self.path) as file:
             file.write("".join(line + "\n" for line in kept).encode())
+
+
+def _check_same_run(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse to continue from another run's checkpoints. An unreadable record says nothing."""
+    if not any(folder.glob("*-last.safetensors")):
+        return
+    try:
+        before = json.loads((folder / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(before, dict):
+        return
+    for key in IDENTITY:
+        if key in before and before[key] != config.get(key):
+            raise ValueError(
+                f"{folder}: expected a new folder or the run that lies there, with {key} "
+                f"{before[key]!r}, got {key} {config.get(key)!r}"
+            )
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
