@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,65 @@ def test_scribbles_survive_a_crash(app, open_app, photo, wait_until):
     again.idle()
     np.testing.assert_array_equal(again.dock.annotating.layer.data, painted)
     assert "back" in again.dock.annotate_panel.note.text()
+
+
+def stored():
+    """What the autosave folder holds: the one file's labels, names and colours."""
+    (path,) = annotating.AUTOSAVE_FOLDER.glob("*.npz")
+    with np.load(path) as file:
+        return file["scribbles"], json.loads(str(file["classes"])), file["colours"].tolist()
+
+
+@pytest.mark.parametrize("how", ["close", "choose another layer", "remove the layer"])
+def test_a_last_stroke_is_saved_though_the_timer_waits(app, photo, wait_until, how):
+    layer, annotating_ = app.dock.annotating.layer, app.dock.annotating
+    other = app.viewer.add_labels(np.full(photo.shape[:2], 2, np.uint8), name="mine")
+    annotating_._save_timer.setInterval(600_000 if how == "close" else 300)
+    two_strokes(app)
+    painted = layer.data.copy()
+    assert annotating_.is_waiting
+    assert not list(annotating.AUTOSAVE_FOLDER.glob("*.npz"))
+    if how == "close":
+        app.dock._cleanup.close()
+    else:
+        if how == "remove the layer":
+            app.viewer.layers.remove(layer)
+        app.dock.annotate_panel.layer_chosen.emit(other)
+        app.idle()
+    np.testing.assert_array_equal(stored()[0], painted)
+
+
+def test_only_the_plugins_own_layer_is_saved_as_an_images_scribbles(app, photo, settle):
+    mine = app.dock.annotating.layer
+    two_strokes(app)
+    app.idle()
+    painted = mine.data.copy()
+    copy = type(mine)(painted * 0 + 2, name="copy", metadata=dict(mine.metadata))
+    app.viewer.add_layer(copy)
+    app.dock.annotate_panel.layer_chosen.emit(copy)
+    stroke(app, 3, (2, 8), (5, 70))
+    copy.refresh()
+    settle(0.1)
+    app.idle()
+    np.testing.assert_array_equal(stored()[0], painted)
+    mine.data[:] = 0  # unlike another layer, the emptied one is forgotten
+    app.dock.annotate_panel.layer_chosen.emit(mine)
+    mine.refresh()
+    app.idle()
+    assert not list(annotating.AUTOSAVE_FOLDER.glob("*.npz"))
+
+
+def test_names_and_colours_come_back_with_the_scribbles(app, open_app, photo):
+    two_strokes(app)
+    classes = app.dock.learning.classes
+    classes.edit(1, name="lizard", colour=(1, 2, 3))
+    app.idle()
+    assert stored()[1][1] == "lizard"
+    again = open_app(photo)
+    again.dock.annotate()
+    again.idle()
+    assert tuple(again.dock.learning.classes) == tuple(classes)
+    assert classes.colours[1] == (1, 2, 3)
 
 
 def test_live_mode_follows_strokes_and_undo(app):

@@ -9,6 +9,11 @@ from napari_deepcrf.session.annotations import (
 )
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
+CLASSES = (AnnotationClass("a", RED), AnnotationClass("b", BLUE))
+
+
+def no_colour(_name, _index):
+    raise AssertionError("the file has colours")
 
 
 @pytest.fixture
@@ -39,22 +44,32 @@ def test_names_stay_unique_and_are_not_empty(classes):
 def test_scribbles_come_back(tmp_path):
     store = ScribbleStore(tmp_path / "new")
     scribbles = np.random.default_rng(0).integers(0, 3, (31, 17), dtype=np.uint8)
-    store.save("key", scribbles, ("a", "b"))
-    loaded, names = store.load("key")
-    np.testing.assert_array_equal(loaded, scribbles)
-    assert names == ("a", "b")
+    store.save("key", scribbles, CLASSES)
+    loaded = store.load("key", no_colour)
+    np.testing.assert_array_equal(loaded.scribbles, scribbles)
+    assert loaded.classes == CLASSES
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["key.npz"]
     store.discard("key")
-    assert store.load("key") is None
+    assert store.load("key", no_colour) is None
+
+
+def test_files_without_colours_are_still_read(tmp_path):
+    np.savez_compressed(tmp_path / "key.npz", scribbles=np.eye(5), classes='["cat", "dog"]')
+    loaded = ScribbleStore(tmp_path).load("key", lambda name, index: (index, len(name), 0))
+    np.testing.assert_array_equal(loaded.scribbles, np.eye(5))
+    assert [(c.name, c.colour) for c in loaded.classes] == [("cat", (0, 3, 0)), ("dog", (1, 3, 0))]
 
 
 def test_a_damaged_file_counts_as_none(tmp_path):
     store = ScribbleStore(tmp_path)
-    store.save("key", np.ones((9, 9), np.uint8), ("a",))
+    store.save("key", np.ones((9, 9), np.uint8), CLASSES)
     path = tmp_path / "key.npz"
     for content in (path.read_bytes()[:50], b"", b"no zip file"):
         path.write_bytes(content)
-        assert store.load("key") is None
+        assert store.load("key", no_colour) is None
+    for colours in (np.ones((1, 3)), np.ones((2, 4)), np.array(["a", "b"])):
+        np.savez(path, scribbles=np.ones((9, 9)), classes='["a", "b"]', colours=colours)
+        assert store.load("key", no_colour) is None
 
 
 def test_content_keys_follow_the_pixels():

@@ -92,7 +92,7 @@ class Annotating(Coordinator):
         )
         self.viewer.add_layer(layer)
         self.pairing.assign(layer, image)
-        self._autosave.look_up(image, layer)
+        self._autosave.adopt(image, layer)
         return layer
 
     def choose(self, layer: Labels | None) -> None:
@@ -139,20 +139,21 @@ class Annotating(Coordinator):
         classes = self._learning.classes
         if self.layer is not None:
             show_classes(self.layer, classes.names, classes.colours, first=1)
+            if self._autosave.mark(self.layer):  # another name or colour is worth saving, too
+                self._save_timer.start()
 
     # ---- edits -------------------------------------------------------------------------
 
     def _on_edit(self, _event: object = None) -> None:
         # a stroke emits `paint`; undo, redo and edits in place only `set_data`, which also
         # comes with every change of slice: the timers' slots compare
-        self._save_timer.start()
+        if self.layer is not None and self._autosave.mark(self.layer):
+            self._save_timer.start()
         if self._panel.live.isChecked():
             self._live_timer.start()
 
     def _save(self) -> None:
-        image = None if self.layer is None else self.pairing.image_of(self.layer)
-        if self.layer is not None and image is not None:
-            self._autosave.save(image, self.layer, self._learning.classes.names)
+        self._autosave.save(tuple(self._learning.classes))
 
     def receive(self, event: Event) -> None:
         """What the autosave jobs tell."""
@@ -161,8 +162,8 @@ class Annotating(Coordinator):
         elif isinstance(event, ScribblesFound):
             layer = event.layer
             if not np.any(layer.data) and event.scribbles.shape == layer.data.shape:
-                self._editing.set_names(event.class_names)
-                layer.data = event.scribbles.copy()
+                self._editing.set_classes(event.classes)
+                layer.data = event.scribbles
                 self._panel.note.setText("Earlier scribbles of this image are back.")
 
     # ---- live --------------------------------------------------------------------------
@@ -204,10 +205,14 @@ class Annotating(Coordinator):
         return bool(self._save_timer.isActive() or self._live_timer.isActive())
 
     def stop(self) -> None:
-        """Stop the timers and let the layers go."""
+        """Save what was painted last, stop the timers and let the layers go."""
         self._save_timer.stop()
         self._live_timer.stop()
         self._unwatch()
+        try:
+            self._autosave.flush(tuple(self._learning.classes))
+        except OSError as error:
+            self.refused.emit(f"scribbles: not saved, {error}")
 
     def _list(self) -> None:
         layers = self.pairing.layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
@@ -47,9 +47,13 @@ class ClassEditing(QObject):
 
     def set_names(self, names: tuple[str, ...]) -> None:
         """Take over a list of classes with their fixed colours."""
-        self._learning.classes.replace_all(
+        self.set_classes(
             AnnotationClass(name, class_colour(name, index)) for index, name in enumerate(names)
         )
+
+    def set_classes(self, classes: Iterable[AnnotationClass]) -> None:
+        """Take over a list of classes with colours of its own."""
+        self._learning.classes.replace_all(classes)
 
     def add(self) -> None:
         """Append a class with a name and colour of its own, and pick it."""
@@ -85,5 +89,4 @@ class ClassEditing(QObject):
             self._edit(index, colour=(colour.red(), colour.green(), colour.blue()))
 
     def _show(self) -> None:
-        classes = self._learning.classes
-        self._panel.set_classes([classes[i] for i in range(len(classes))])
+        self._panel.set_classes(list(self._learning.classes))

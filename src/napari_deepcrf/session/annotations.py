@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from napari_deepcrf.atomic import atomic_write
 from napari_deepcrf.data.npz import open_npz
 
 Array = npt.NDArray[Any]
+RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AnnotationClass:
     """One class of the list: scribbles hold its position plus one (0 = unlabelled)."""
 
     name: str
-    colour: tuple[int, int, int]
+    colour: RGB
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -46,13 +47,16 @@ class ClassList:
     def __getitem__(self, index: int) -> AnnotationClass:
         return self._classes[index]
 
+    def __iter__(self) -> Iterator[AnnotationClass]:
+        return iter(self._classes)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names in order; their positions are the class indices."""
         return tuple(c.name for c in self._classes)
 
     @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]:
+    def colours(self) -> tuple[RGB, ...]:
         """RGB 0–255 in order."""
         return tuple(c.colour for c in self._classes)
 
@@ -63,7 +67,7 @@ class ClassList:
             self._classes = new
             self.changed.emit()
 
-    def add(self, name: str, colour: tuple[int, int, int]) -> int:
+    def add(self, name: str, colour: RGB) -> int:
         """Append a class and return its index; names are unique."""
         if name in self.names:
             raise ValueError(f"class name: expected a new one, got {name!r} twice")
@@ -100,6 +104,18 @@ def content_key(image: Any) -> str:
     return digest.hexdigest()[:32]
 
 
+@dataclass(frozen=True, eq=False)
+class SavedScribbles:
+    """An image's annotation, 0 unlabelled, with the classes that its labels stand for."""
+
+    scribbles: Array
+    classes: tuple[AnnotationClass, ...]
+
+    def equals(self, other: SavedScribbles) -> bool:
+        """Whether there is nothing new in the other."""
+        return self.classes == other.classes and np.array_equal(self.scribbles, other.scribbles)
+
+
 class ScribbleStore:
     """Scribbles on disk, one file an image, replaced atomically."""
 
@@ -109,24 +125,42 @@ class ScribbleStore:
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}.npz"
 
-    def save(self, key: str, scribbles: Array, class_names: tuple[str, ...]) -> None:
-        """Write (H, W) scribbles; a crash in the middle leaves the last whole file."""
+    def save(self, key: str, scribbles: Array, classes: Sequence[AnnotationClass]) -> None:
+        """Write scribbles and class list; a crash in the middle leaves the last whole file."""
+        names = json.dumps([c.name for c in classes])
+        colours = np.array([c.colour for c in classes], np.uint8).reshape(-1, 3)
         self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_write(self._path(key)) as file:
-            np.savez_compressed(file, scribbles=scribbles, classes=json.dumps(class_names))
+            np.savez_compressed(file, scribbles=scribbles, classes=names, colours=colours)
 
-    def load(self, key: str) -> tuple[Array, tuple[str, ...]] | None:
-        """Return what was saved for these pixels, or None; a damaged file counts as none."""
+    def load(self, key: str, colour_of: Callable[[str, int], RGB]) -> SavedScribbles | None:
+        """Return what was saved for these pixels, or None; a damaged file counts as none.
+
+        ``colour_of`` a class's name and index is asked where a file holds none, as older ones do.
+        """
         try:
             with open_npz(self._path(key)) as file:
                 names = json.loads(str(file["classes"]))
                 scribbles = file["scribbles"]
+                colours = np.asarray(file["colours"]).tolist() if "colours" in file else None
         except (OSError, ValueError, RecursionError):
             return None
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             return None
-        return scribbles, tuple(names)
+        if colours is None:
+            colours = [colour_of(name, index) for index, name in enumerate(names)]
+        try:
+            pairs = zip(names, colours, strict=True)
+            classes = tuple(AnnotationClass(name, _rgb(colour)) for name, colour in pairs)
+        except (TypeError, ValueError):
+            return None
+        return SavedScribbles(scribbles, classes)
 
     def discard(self, key: str) -> None:
         """Forget the scribbles of an image."""
         self._path(key).unlink(missing_ok=True)
+
+
+def _rgb(values: Sequence[int]) -> RGB:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
