@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from napari_deepcrf.batch import formats
-from napari_deepcrf.batch.formats import FORMATS, class_areas, digest, find_format
+from napari_deepcrf.batch.formats import FORMATS, class_areas, find_format
 from napari_deepcrf.data.voc import voc_palette
 
 NAMES = ("background", "cat", "dog", "unseen")
@@ -95,9 +95,3 @@ def test_a_format_that_is_unknown_or_not_installed(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ValueError, match=r"^format: coco-rle needs pycocotools: pip install"):
         find_format("coco-rle")
     assert find_format("png").suffix == ".png"
-
-
-def test_a_digest_tells_names_and_contents_apart():
-    assert digest({"a": b"1", "b": b"2"}) == digest({"b": b"2", "a": b"1"})
-    different = [{"a": b"12"}, {"a1": b"2"}, {"a": b"1", "b": b""}, {"": b"12"}, {}]
-    assert len({digest(files) for files in different}) == len(different)

@@ -14,6 +14,7 @@ from napari_deepcrf.batch.run import BatchOptions, ImageDone, segment_files
 from napari_deepcrf.batch.zarr_images import TilesDone
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
+from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.tiled_image import TiledImage
 
 
@@ -103,6 +104,24 @@ def test_another_model_makes_a_result_anew_but_an_edited_one_stays(
     assert "got another or an edited one, which stays" in failure.reason
     (done,), failed = run([slide], out, overwrite=True)
     assert (done.skipped, failed) == (False, [])
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_an_edit_of_one_pixel_is_seen(finished, run, model, slide, pixels, tmp_path):
+    """The pixel lies in none of the windows that tell arrays in memory apart."""
+    pixels = np.tile(pixels, (4, 1, 1))[:, :41]
+    array = zarr.create_array(tmp_path / "big.zarr", data=pixels, chunks=(50, 41, 3))
+    before = LazyImage.of(tmp_path / "big.zarr").fingerprint()
+    out, big = tmp_path / "out", [tmp_path / "big.zarr"]
+    with closing(segment_files(big, out, model, BatchOptions())) as events:
+        next(iter(events)) if not finished else list(events)
+    array[35, 20] = 255 - array[35, 20]
+    assert LazyImage.of(tmp_path / "big.zarr").fingerprint() == before
+    done, failed = run(big, out)
+    if finished:
+        assert [event.skipped for event in done] == [False]
+    else:  # no tiles of two images in one result
+        assert "is a run with another image" in failed[0].reason
 
 
 def test_a_users_folder_is_replaced_on_demand_only(run, slide, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,16 +70,6 @@ def find_format(name: str) -> Format:
             f'format: {name} needs {found.requires}: pip install "napari-deepcrf[coco]"'
         )
     return found
-
-
-def digest(files: Files) -> str:
-    """SHA-256 over names and contents, the same for equal files in any order."""
-    total = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        for part in (name.encode(), content):
-            total.update(len(part).to_bytes(8, "big"))
-            total.update(part)
-    return total.hexdigest()
 
 
 def class_areas(labels: NDArray[Any], class_names: Sequence[str]) -> dict[str, int]:

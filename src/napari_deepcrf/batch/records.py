@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from napari_deepcrf.atomic import atomic_write
-from napari_deepcrf.batch.formats import Files, Format, digest
+from napari_deepcrf.batch.formats import Files, Format
+from napari_deepcrf.digests import digest_path
 
 RECORDS = ".deepcrf"
 """The folder, inside that of the results, with a JSON file for each of them."""
@@ -32,7 +33,7 @@ class Record:
     image: str
     """Absolute path of the image."""
     image_sha256: str
-    """Of the image file's bytes."""
+    """Of the image file's bytes, or `digest_path` of a Zarr folder."""
     model_sha256: str
     """Of the network's weights and all parameters, the CRF's among them."""
     size: tuple[int, int]
@@ -93,12 +94,12 @@ class ResultFolder:
         record = self._record(self._record_place(name))
         if record is None or not record.made_from(image_sha256, model_sha256):
             return None
-        return record if _digest_of(self.place(name)) == record.sha256 else None
+        return record if digest_path(self.place(name)) == record.sha256 else None
 
     def check_free(self, name: str, image: Path, image_sha256: str) -> None:
         """Raise FileExistsError where the result would replace what is not this image's."""
         place = self.place(name)
-        present = None if self._overwrite else _digest_of(place)
+        present = None if self._overwrite else digest_path(place)
         if present is None:
             return
         record = self._record(self._record_place(name))
@@ -134,7 +135,7 @@ class ResultFolder:
 
     def present(self, name: str) -> str | None:
         """`digest` of what lies at the result's place now, None for nothing."""
-        return _digest_of(self.place(name))
+        return digest_path(self.place(name))
 
     def records(self) -> Iterator[tuple[str, Record]]:
         """Every result of the folder by its path in it, whichever run made it, in order."""
@@ -158,15 +159,6 @@ class ResultFolder:
             return None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None  # a damaged record protects what lies at the result's place
-
-
-def _digest_of(place: Path) -> str | None:
-    if place.is_file():
-        return digest({"": place.read_bytes()})
-    if place.is_dir():
-        files = (path for path in place.rglob("*") if path.is_file())
-        return digest({path.relative_to(place).as_posix(): path.read_bytes() for path in files})
-    return None
 
 
 def _write_folder(place: Path, files: Files) -> None:

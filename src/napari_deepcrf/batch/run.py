@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_deepcrf.batch.formats import digest, find_format
+from napari_deepcrf.batch.formats import find_format
 from napari_deepcrf.batch.images import is_zarr, result_names
 from napari_deepcrf.batch.records import Record, ResultFolder
 from napari_deepcrf.batch.segmenter import (
@@ -24,6 +24,7 @@ from napari_deepcrf.batch.segmenter import (
 )
 from napari_deepcrf.batch.summary import NAME, write_summary
 from napari_deepcrf.batch.zarr_images import KIND, TilesDone, ZarrRun
+from napari_deepcrf.digests import digest
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.run_record import model_digest

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_deepcrf.crf import DenseCRF
+from napari_deepcrf.digests import digest_path
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.memory import TilePlan
 from napari_deepcrf.inference.predictor import Predictor, Progress
@@ -75,7 +76,7 @@ def segment_large(
     )
     if on_plan is not None:
         on_plan(work.plan)
-    identity = _identity(work)
+    identity = {"image": _content(image, work), **_identity(work)}
     record = RunRecord.start(out, {**identity, "tile": work.plan.tile})
     _fill(_labels_at(out, work, identity), record, work, on_progress)
     record.complete()
@@ -140,13 +141,18 @@ class _Counter:
             self.done, self.total = self.done + total, self.total + total
 
 
+def _content(image: Any, work: TiledImage) -> str:
+    """What tells the image from others: all bytes on the disk, or a sample of an array's pixels."""
+    stored = digest_path(Path(image)) if isinstance(image, (str, Path)) else None
+    return stored or work.image.fingerprint()
+
+
 def _identity(work: TiledImage) -> dict[str, Any]:
     """What a run's labels depend on, by the names that messages use."""
     from napari_deepcrf.models.crf_config import crf_configuration
 
     model = work.predictor.model
     return {
-        "image": work.image.fingerprint(),
         "shape": list(work.image.shape),
         "model": model.name,
         "model_sha256": model_digest(model),
