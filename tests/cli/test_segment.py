@@ -14,9 +14,16 @@ from napari_deepcrf.data.voc import read_labels
 from napari_deepcrf.inference import Predictor
 
 
+def beside_estimate(result) -> list[str]:
+    """The lines on stderr after the first one, which is what the work will take."""
+    first, *others = result.err.splitlines()
+    assert first.startswith("memory: the largest image, 23×31 pixels, takes about 0.00 GB")
+    return others
+
+
 def test_labels_of_the_model_are_written(command, photo: Path, tiny_model: Path, tmp_path: Path):
     result = command("segment", photo, "--out", tmp_path / "new" / "results", "--model", tiny_model)
-    assert (result.exit_code, result.err) == (0, "")
+    assert (result.exit_code, beside_estimate(result)) == (0, [])
     expected = Predictor(tiny_model).segment(read_image(photo)).labels
     np.testing.assert_array_equal(read_labels(tmp_path / "new/results/photo.png"), expected)
 
@@ -37,7 +44,7 @@ def test_bad_images_are_named_and_stop_nothing(command, photo, tiny_model, tmp_p
     out = tmp_path / "out"
     result = command("segment", *bad, photo, "--out", out, "--model", tiny_model)
     assert result.exit_code == 2
-    lines = result.err.strip().splitlines()
+    lines = beside_estimate(result)
     assert len(lines) == 3
     for path, line in zip(bad, lines, strict=True):
         assert line.startswith(f"error: {path}: ")
@@ -60,7 +67,7 @@ def test_folders_are_done_once_and_in_any_format(command, photo, tiny_model, tmp
         assert command(*arguments, kind).exit_code == 0
         assert (out / name).exists()
     result = command(*arguments, "numpy")
-    assert (result.exit_code, result.err) == (0, "")
+    assert (result.exit_code, beside_estimate(result)) == (0, [])
     assert result.out == f"0 done, 1 done before, 0 failed; class areas: {out / 'summary.csv'}\n"
 
 
@@ -71,7 +78,8 @@ def test_a_users_file_is_replaced_on_demand_only(command, photo, tiny_model, tmp
     arguments = ("segment", photo, "--out", theirs.parent, "--model", tiny_model)
     result = command(*arguments)
     assert result.exit_code == 2
-    assert result.err.startswith(f"error: {photo}: {theirs}: expected no file")
+    (error,) = beside_estimate(result)
+    assert error.startswith(f"error: {photo}: {theirs}: expected no file")
     assert theirs.read_bytes() == b"theirs"
     assert command(*arguments, "--overwrite").exit_code == 0
     assert read_labels(theirs).shape == (23, 31)
@@ -108,8 +116,14 @@ def test_a_zarr_image_is_done_in_tiles(command, tiny_model, tmp_path):
     assert re.match(r".*slide\.ome\.zarr: ", result.out)
 
 
-def test_the_memory_needed_is_told_first(command, photo, tiny_model, tmp_path):
+def test_the_memory_needed_is_told_first(command, photo, tiny_model, tmp_path, monkeypatch):
     arguments = ("segment", photo, "--out", tmp_path / "out", "--model", tiny_model, "--memory")
+    monkeypatch.setattr("napari_deepcrf.inference.memory.available", lambda: 3 * 10**9)
+    result = command(*arguments[:-1])
+    assert result.err.endswith("takes about 0.00 GB as a whole, of 3.00 GB, half of what is free\n")
+    monkeypatch.setattr("napari_deepcrf.inference.memory.available", lambda: 1)
+    result = command(*arguments[:-1])
+    assert result.err.endswith("of 0.00 GB, half of what is free; it is done in tiles\n")
     result = command(*arguments, "100GB")
     assert result.exit_code == 0
     assert result.err.startswith("memory: the largest image, 23×31 pixels, takes about 0.00 GB")
@@ -127,7 +141,8 @@ def test_the_memory_needed_is_told_first(command, photo, tiny_model, tmp_path):
 def test_an_out_that_is_a_file(command, photo, tiny_model, tmp_path):
     result = command("segment", photo, "--out", tiny_model, "--model", tiny_model)
     assert result.exit_code == 2
-    assert result.err == f"error: out: expected a folder for the results, got a file {tiny_model}\n"
+    (error,) = beside_estimate(result)
+    assert error == f"error: out: expected a folder for the results, got a file {tiny_model}"
 
 
 def test_a_full_disk_is_one_line_after_the_results(
@@ -141,7 +156,7 @@ def test_a_full_disk_is_one_line_after_the_results(
     out = tmp_path / "out"
     result = command("segment", missing, photo, "--out", out, "--model", tiny_model)
     assert result.exit_code == 2
-    assert result.err.splitlines() == [
+    assert beside_estimate(result) == [
         f"error: {missing}: no such image file",
         f"error: {out / 'photo.png'}: No space left on device; what is finished is kept, the same "
         "command goes on from there",
@@ -154,8 +169,9 @@ def test_an_unreachable_scheduler(command, photo, tiny_model, tmp_path, monkeypa
     for address in ("tcp://127.0.0.1:9", "nonsense://x", "127.0.0.1:nine"):
         result = command(*arguments, "--scheduler", address)
         assert result.exit_code == 2
-        assert len(result.err.splitlines()) == 1
-        assert result.err.startswith(f"error: scheduler: {address} cannot be reached")
+        assert result.err.splitlines()[0].endswith("takes about 0.00 GB as a whole on a worker")
+        (error,) = beside_estimate(result)
+        assert error.startswith(f"error: scheduler: {address} cannot be reached")
 
 
 def test_the_image_itself_is_never_overwritten(command, photo: Path, tiny_model: Path):

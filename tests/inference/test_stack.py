@@ -54,15 +54,14 @@ def test_the_plane_in_view_is_computed_first(label_plane, seen):
     np.testing.assert_array_equal(stack.labels, _numbered(2, 5))
 
 
-def test_planes_of_the_lazy_array_are_computed_when_asked_for(label_plane, seen):
+def test_a_plane_is_computed_once_when_it_is_asked_for(label_plane, seen):
     stack = StackLabels(_numbered(4), label_plane)
-    array = stack.array
-    assert array.shape == (4, 9, 11)
     assert seen == []
-    np.testing.assert_array_equal(array[2].compute(), 2)
-    np.testing.assert_array_equal(array[2, 3:5].compute(), 2)
+    np.testing.assert_array_equal(stack.plane((2,)), 2)
+    np.testing.assert_array_equal(stack.plane((2,)), 2)
     assert seen == [2]
-    np.testing.assert_array_equal(array.compute(), _numbered(4))
+    assert (stack.num_done, stack.labels[2].min(), stack.labels[3].max()) == (1, 2, 0)
+    assert (2,) not in list(stack.fill())
     assert sorted(seen) == [0, 1, 2, 3]
 
 

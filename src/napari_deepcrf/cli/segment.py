@@ -15,7 +15,7 @@ import typer
 from napari_deepcrf.cli.options import Device, Json, Model, Out, progress_bar
 
 if TYPE_CHECKING:
-    from napari_deepcrf.batch.run import BatchEvent, ImageDone, ImageFailed
+    from napari_deepcrf.batch.run import BatchEvent, BatchOptions, ImageDone, ImageFailed
     from napari_deepcrf.batch.segmenter import WorkerInfo
     from napari_deepcrf.batch.zarr_images import TilesDone
 
@@ -82,8 +82,7 @@ def segment(
         view=view,
     )
     deepcrf = DeepCRF.load(model)
-    if options.memory is not None:
-        _tell_memory(found, len(deepcrf.class_names), options.memory)
+    _tell_memory(found, len(deepcrf.class_names), options)
     report = _Report(as_json=as_json)
     try:
         with closing(segment_files(found, out, deepcrf, options)) as events:
@@ -105,20 +104,26 @@ def _follow(events: Iterable["BatchEvent"], report: "_Report", total: int) -> No
                 report.tell_progress(total, progress.tasks[task].time_remaining)
 
 
-def _tell_memory(images: list[Path], classes: int, limit: int) -> None:
-    """What the largest image takes, before any work."""
+def _tell_memory(images: list[Path], classes: int, options: "BatchOptions") -> None:
+    """What the largest image file takes, before any work; Zarr images tell of their tiles."""
     from napari_deepcrf.batch.images import largest_size
-    from napari_deepcrf.inference.memory import fits, image_bytes, resident
+    from napari_deepcrf.inference.memory import available, fits, image_bytes, resident
 
-    size = largest_size(images)
-    if size is not None:
-        tiles = "" if fits(size, classes, limit=limit) else "; it is done in tiles"
-        print(
-            f"memory: the largest image, {size[0]}×{size[1]} pixels, takes about "
-            f"{image_bytes(size, classes) / 1e9:.2f} GB as a whole beside the process's "
-            f"{resident() / 1e9:.2f} GB, of {limit / 1e9:.2f} GB{tiles}",
-            file=sys.stderr,
-        )
+    size, limit = largest_size(images), options.memory
+    if size is None:
+        return
+    tiles = "" if fits(size, classes, limit=limit) else "; it is done in tiles"
+    if limit is not None:
+        room = f" beside the process's {resident() / 1e9:.2f} GB, of {limit / 1e9:.2f} GB{tiles}"
+    elif options.scheduler is None:
+        room = f", of {available() / 1e9:.2f} GB, half of what is free{tiles}"
+    else:  # what is free there is not known here
+        room = " on a worker"
+    print(
+        f"memory: the largest image, {size[0]}×{size[1]} pixels, takes about "
+        f"{image_bytes(size, classes) / 1e9:.2f} GB as a whole{room}",
+        file=sys.stderr,
+    )
 
 
 class _Report:

@@ -8,8 +8,7 @@ For a viewer (no Qt here):
     for index in stack.fill():                          # in a worker thread; ends when all is done
         ...                                             # labels_layer.refresh(), in the main thread
 
-``fill`` yields the index of every plane as it is done and can be closed between two. Scripts may
-take ``stack.array`` instead, a dask array whose planes are computed when they are asked for.
+``fill`` yields the index of every plane as it is done and can be closed between two.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from dask.base import compute
 from dask.delayed import delayed
@@ -121,20 +119,6 @@ class StackLabels:
                 self._done[index] = True
         plane: Labels = self.labels[index]
         return plane
-
-    @property
-    def array(self) -> da.Array:
-        """The labels as a dask array of one chunk a plane, each computed when it is asked for."""
-
-        def chunk(block_info: Any = None) -> Labels:
-            start = [first for first, _ in block_info[None]["array-location"]]
-            index = tuple(start[: len(self._stack)])
-            return self.plane(index)[(None,) * len(self._stack)]
-
-        lengths = [(1,) * n for n in self._stack]
-        chunks = (*lengths, *((n,) for n in self.labels.shape[-2:]))
-        array: da.Array = da.map_blocks(chunk, chunks=chunks, dtype=np.uint8, meta=self.labels[:0])
-        return array
 
     def fill(self) -> Iterator[Index]:
         """Compute all planes that are missing, ``workers`` at once; yields each that is done.
