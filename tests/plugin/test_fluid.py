@@ -96,7 +96,6 @@ def app(open_app, settle):
     app.segment()
     app.viewer.layers["photo"].data = data.chelsea()[::-1].copy()
     settle(0.3)
-    gc.unfreeze()  # collecting takes as long as for a user
     return app
 
 

@@ -168,6 +168,47 @@ def test_layers_of_another_image_are_its_own(open_app, photo):
     np.testing.assert_array_equal(first.data, before)
 
 
+def stale(layers):
+    return [layer.name for layer in layers if layer.name.endswith("(out of date)")]
+
+
+def test_results_of_two_images_are_told_apart(open_app, photo):
+    app = open_app(photo)
+    badge = app.dock.status_panel.badge
+    first = app.segment()
+    image, own = app.viewer.layers["photo"], [app.layer(role) for role in ("labels", "history")]
+    opacity = own[0].opacity
+    own[0].data[:4] = 3  # painted by the user
+    other = app.viewer.add_image(photo[10:50, 10:70], name="crop")
+    assert (badge.text(), stale(own)) == ("", [])
+    app.segment()
+    crops = [app.layer(role) for role in ("labels", "history")]
+    assert stale(app.viewer.layers) == []
+    app.dock.image_choice.choose(image)
+    assert app.dock.session.result is first
+    assert app.dock.session.fresh
+    assert badge.text() == "● up to date"
+    assert app.layer("labels") is own[0]
+    assert (own[0].data[:4] == 3).all()
+    app.dock.image_choice.choose(other)
+    image.data = photo[::-1].copy()  # not the image chosen
+    assert len(stale(own)) == 2
+    assert own[0].opacity == opacity / 2
+    assert stale(crops) == []
+    app.after(lambda: app.dock.segmenting.change({"theta_alpha": 33}))
+    assert stale(crops) == []
+    app.dock.image_choice.choose(image)
+    app.segment()
+    assert stale(app.viewer.layers) == []
+    app.dock.session.change_settings(theta_alpha=34)
+    assert len(stale(own + crops)) == 4  # the model and the settings go for all
+    app.dock.session.change_settings(theta_alpha=33)
+    app.idle()
+    assert stale(app.viewer.layers) == []
+    app.viewer.layers.remove(other)
+    assert len(stale(crops)) == 2
+
+
 def test_widths_out_of_range_are_an_error_in_the_dock(open_app, photo):
     app = open_app(photo)
     app.segment()

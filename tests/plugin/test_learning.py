@@ -154,6 +154,24 @@ def test_names_and_colours_come_back_with_the_scribbles(app, open_app, photo):
     assert classes.colours[1] == (1, 2, 3)
 
 
+def test_a_chosen_colour_is_that_of_the_class_everywhere(app):
+    colour = (12, 200, 34)
+    app.segment()
+    dock, classes = app.dock, app.dock.learning.classes
+    seen = [app.layer("labels"), app.layer("history")]
+    default = [layer.get_color(3) for layer in seen]
+    classes.edit(2, colour=colour)
+    for layer, before in zip(seen, default, strict=True):
+        np.testing.assert_allclose(layer.get_color(3)[:3], before[:3])  # label 3 is the fourth
+        np.testing.assert_allclose(layer.get_color(2)[:3], np.array(colour) / 255)
+    np.testing.assert_allclose(dock.annotating.layer.get_color(3)[:3], np.array(colour) / 255)
+    image = dock.view_panel.classes.itemIcon(2).pixmap(12, 12).toImage()
+    np.testing.assert_allclose(image.pixelColor(6, 6).getRgb()[:3], colour, atol=8)
+    app.viewer.layers.remove(seen[1])
+    app.segment()  # layers made later have it, too
+    np.testing.assert_allclose(app.layer("history").get_color(2)[:3], np.array(colour) / 255)
+
+
 def test_live_mode_follows_strokes_and_undo(app):
     stroke(app, 1, (2, 8), (5, 70))
     app.dock.annotate_panel.live.setChecked(True)

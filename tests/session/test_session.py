@@ -124,6 +124,24 @@ def test_every_change_marks_the_result_out_of_date(session, model, image, change
     assert session.result is result
 
 
+def test_going_back_to_an_image_brings_its_result_while_someone_holds_it(session, image):
+    run(session, session.segment())
+    first, other = session.result, other_image(image)
+    session.choose_image(other)
+    run(session, session.segment())
+    assert session.would_make(first.identity)
+    seen = []
+    session.identity_changed.connect(lambda: seen.append(session.fresh))
+    session.choose_image(image)
+    assert session.result is first
+    assert seen == [True]
+    session.change_settings(w_bilateral=1.25)
+    assert not session.would_make(first.identity)
+    session.choose_image(other)  # nobody held that one
+    assert session.result is first
+    assert not session.fresh
+
+
 def test_going_back_makes_the_result_fresh_again(session, image):
     run(session, session.segment())
     session.change_settings(w_bilateral=1.25)

@@ -88,7 +88,9 @@ class Batching(Coordinator):
             steps = partial(segment_stack, planes, model, device, settings, plane.leading, earlier)
         job = self.session.job("batch", f"Segmenting all planes of {image.name}", steps)
         self._close()
-        self._filling = Filling(job, image, tuple(model.class_names), self._stop, made_from)
+        names = tuple(model.class_names)
+        colours = self.context.colours(names)
+        self._filling = Filling(job, image, names, colours, self._stop, made_from)
         return job
 
     def _stack_of(self, made_from: tuple[object, ...]) -> StackLabels | None:

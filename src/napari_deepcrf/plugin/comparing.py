@@ -102,7 +102,8 @@ class Comparing(Coordinator):
                 self._layers[view] = layer
             else:
                 layer.data, layer.name = on_axes_of(placement, labels), name
-            colours = ((0, 0, 0), CHANGED_COLOUR) if view == "changed" else None
+            own = ((0, 0, 0), CHANGED_COLOUR)
+            colours = own if view == "changed" else self.context.colours(names)
             show_classes(layer, names, colours)
             yield
         self._panel.show_changed(float(changed.mean()), image.name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_deepcrf.plugin.image_choice import ImageChoice
+    from napari_deepcrf.plugin.palette import RGB
     from napari_deepcrf.plugin.workers import Runner
     from napari_deepcrf.session import Job, Session
+    from napari_deepcrf.session.annotations import ClassList
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,12 @@ class Context:
     session: Session
     runner: Runner
     choice: ImageChoice
+    classes: ClassList
     cleanup: ExitStack
+
+    def colours(self, names: tuple[str, ...]) -> tuple[RGB, ...]:
+        """Colours of classes, those of the user's list by their names."""
+        return class_colours(names, self.classes)
 
 
 class Coordinator(QObject):

@@ -105,7 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
+        from napari.qt.threading import GeneratorWorker
+
         viewer.close()
+        GeneratorWorker.await_workers()  # what still compiles has been told to stop
     return 0
 
 

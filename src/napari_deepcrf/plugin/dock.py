@@ -57,15 +57,22 @@ class DeepCRFWidget(QWidget):
         self.runner = Runner(self)
         self._cleanup = ExitStack()
         self._build_panels()
-        self.result_layers = ResultLayers(viewer)
+        self.learning = Learning(self.session)
         self.image_choice = ImageChoice(
-            viewer, self.session, self.source_panel, self.result_layers, self._cleanup, self
+            viewer, self.session, self.source_panel, self._cleanup, self
         )
-        context = Context(viewer, self.session, self.runner, self.image_choice, self._cleanup)
+        context = Context(
+            viewer,
+            self.session,
+            self.runner,
+            self.image_choice,
+            self.learning.classes,
+            self._cleanup,
+        )
+        self.result_layers = ResultLayers(viewer, context.colours)
         self.segmenting = Segmenting(
             context, self.result_layers, self.source_panel, self.crf_panel, self.view_panel, self
         )
-        self.learning = Learning(self.session)
         self.annotating = Annotating(context, self.learning, self.annotate_panel, self)
         self.training = TrainingControl(
             context, self.learning, self.annotating, self.train_panel, self
@@ -132,7 +139,7 @@ class DeepCRFWidget(QWidget):
         self.activity = Activity(runner, self.status_panel, self)
         session.settings_changed.connect(self._show_settings)
         session.model_changed.connect(self._show_settings)
-        session.freshness_changed.connect(self._show_freshness)
+        session.identity_changed.connect(self._show_freshness)
         theme = self.viewer.events.theme
         theme.connect(self._apply_theme)
         self._cleanup.callback(theme.disconnect, self._apply_theme)
@@ -261,10 +268,10 @@ class DeepCRFWidget(QWidget):
         )
         self._list_models()
 
-    def _show_freshness(self, fresh: bool) -> None:
-        state = "none" if self.session.result is None else "fresh" if fresh else "stale"
-        self.status_panel.set_badge(state)
-        self.result_layers.mark(fresh=fresh)
+    def _show_freshness(self) -> None:
+        shown = self.result_layers.is_shown(self.image_choice.layer)
+        stale = "stale" if shown and self.session.result is not None else "none"
+        self.status_panel.set_badge("fresh" if self.session.fresh else stale)
 
     def _apply_theme(self, _event: object = None) -> None:
         self.crf_panel.apply_theme(self.viewer.theme)

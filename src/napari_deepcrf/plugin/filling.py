@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_deepcrf.inference.stack import StackLabels
+    from napari_deepcrf.plugin.palette import RGB
     from napari_deepcrf.session import Job
     from napari_deepcrf.session.batch import StackOpened
 
@@ -29,12 +30,13 @@ class Filling:
         job: Job,
         image: Image,
         class_names: tuple[str, ...],
+        colours: tuple[RGB, ...],
         stop: Callable[..., None],
         made_from: tuple[object, ...],
     ) -> None:
         self.job, self.image, self.made_from = job, image, made_from
         self.layer: Labels | None = None
-        self._class_names, self._stop = class_names, stop
+        self._class_names, self._colours, self._stop = class_names, colours, stop
         self.stack: StackLabels | None = None
         """What fills the layer, None where all planes came at once."""
         image.events.data.connect(stop)
@@ -50,7 +52,7 @@ class Filling:
             role="batch",
             opacity=0.6,
         )
-        show_classes(layer, self._class_names)
+        show_classes(layer, self._class_names, self._colours)
         layer.editable = False  # what is painted into a plane to come would be lost
         self.layer, self.stack = layer, event.stack
         return layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_deepcrf.plugin.panels.source_panel import SourcePanel
-    from napari_deepcrf.plugin.result_layers import ResultLayers
     from napari_deepcrf.session import Session
 
 
@@ -24,29 +24,31 @@ class ImageChoice(QObject):
     """Lists the viewer's image layers, follows the chosen one, and tells the session."""
 
     layer_changed = Signal(object)  # Image | None
+    other_changed = Signal()  # the pixels of an image that was chosen before
 
     def __init__(
         self,
         viewer: Viewer,
         session: Session,
         panel: SourcePanel,
-        own_layers: ResultLayers,
         cleanup: ExitStack,
         parent: QObject,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._session, self._panel = viewer, session, panel
-        self._own = own_layers
         self.revisions = Revisions()
         self.layer: Image | None = None
         self.plane: Plane | None = None
         self._watched: list[Any] = []
+        self._counted: WeakSet[Image] = WeakSet()
+        """Images that were chosen once: their changes count when they are not, too."""
         panel.image_chosen.connect(self.choose)
         layers = viewer.layers.events
         follow(cleanup, self.refresh, layers.inserted, layers.removed, layers.renamed)
         follow(cleanup, self._on_active, viewer.layers.selection.events.active)
         follow(cleanup, self._update_plane, viewer.dims.events.current_step)
         cleanup.callback(self._unwatch)
+        cleanup.callback(self._stop_counting)
         self._on_active()
         self.refresh()
 
@@ -56,9 +58,9 @@ class ImageChoice(QObject):
             self._unwatch()
             self.layer = layer
             if layer is not None:
-                for event in (layer.events.data, layer.events.set_data):
-                    event.connect(self._on_data)
-                    self._watched.append(event)
+                if layer not in self._counted:
+                    layer.events.data.connect(self._on_data)
+                    self._counted.add(layer)
                 for name in (
                     "scale",
                     "translate",
@@ -103,11 +105,11 @@ class ImageChoice(QObject):
             self.choose(active)
 
     def _on_data(self, event: Any) -> None:
-        # `set_data` also comes with every change of slice: only a new array, or an edit told
-        # through `refresh`, is a new image.
-        if event.type == "data" and self.layer is not None:
-            self.revisions.bump(self.layer)
+        self.revisions.bump(event.source)
+        if event.source is self.layer:
             self._update_plane()
+        else:
+            self.other_changed.emit()
 
     def _update_plane(self, _event: object = None) -> None:
         layer = self.layer
@@ -122,6 +124,10 @@ class ImageChoice(QObject):
 
     def _unwatch(self) -> None:
         for event in self._watched:
-            for slot in (self._on_data, self._update_plane):
-                event.disconnect(slot)
+            event.disconnect(self._update_plane)
         self._watched.clear()
+
+    def _stop_counting(self) -> None:
+        for layer in self._counted:
+            layer.events.data.disconnect(self._on_data)
+        self._counted.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,11 @@ class Revisions:
         """Count one more change."""
         number, revision = self.key(layer)
         self._keys[layer] = (number, revision + 1)
+
+
+def has_pixels_of(key: Hashable, layer: Any, revisions: Revisions) -> bool:
+    """Whether the key of an `ImageSource` still stands for pixels of the layer."""
+    return isinstance(key, tuple) and key[0] == revisions.key(layer)
 
 
 def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_deepcrf.plugin.palette import class_colours, label_colormap
+from napari_deepcrf.plugin.palette import label_colormap
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.palette import RGB
+    from napari_deepcrf.session.annotations import AnnotationClass
 
 
 def label_layer(
@@ -47,19 +49,28 @@ def on_axes_of(placement: Placement, data: np.ndarray, *, leading: int = 0) -> n
 def show_classes(
     layer: Labels,
     names: tuple[str, ...],
-    colours: tuple[RGB, ...] | None = None,
+    colours: tuple[RGB, ...],
     *,
     first: int = 0,
 ) -> None:
-    """Give label ``first + k`` the k-th class's colour, and its name for the status bar.
-
-    Colours are the classes' fixed ones unless others are given.
-    """
+    """Give label ``first + k`` the k-th class's colour, and its name for the status bar."""
     table = {"index": [first + k for k in range(len(names))], "class": list(names)}
-    colours = class_colours(names) if colours is None else colours
     same_names = list(layer.features.get("class", ())) == table["class"]
     if not same_names:
         layer.features = table
     if not same_names or layer.metadata.get("deepcrf colours") != colours:
         layer.colormap = label_colormap(colours, first=first)
         layer.metadata["deepcrf colours"] = colours
+
+
+def recolour(layer: Layer, classes: Iterable[AnnotationClass]) -> None:
+    """Let the labels of a layer of ours follow the class list, where it has their names.
+
+    Scribbles, whose label 1 is the first class, are left to whoever paints them.
+    """
+    colours = layer.metadata.get("deepcrf colours")
+    if colours is not None and layer.metadata.get("deepcrf") != "scribbles":
+        chosen = {entry.name: entry.colour for entry in classes}
+        names = tuple(layer.features["class"])
+        pairs = zip(names, colours, strict=False)
+        show_classes(layer, names, tuple(chosen.get(name, old) for name, old in pairs))

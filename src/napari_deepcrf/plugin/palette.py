@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from napari_deepcrf.data.voc import VOC_CLASSES, voc_palette
 
 if TYPE_CHECKING:
     from napari.utils import DirectLabelColormap
+
+    from napari_deepcrf.session.annotations import AnnotationClass
 
 RGB = tuple[int, int, int]
 
@@ -22,9 +25,12 @@ def class_colour(name: str, index: int) -> RGB:
     return red, green, blue
 
 
-def class_colours(names: tuple[str, ...]) -> tuple[RGB, ...]:
-    """Colours of all classes of a model."""
-    return tuple(class_colour(name, index) for index, name in enumerate(names))
+def class_colours(
+    names: tuple[str, ...], chosen: Iterable[AnnotationClass] = ()
+) -> tuple[RGB, ...]:
+    """Colours of all classes of a model: their own, for those in a class list of the user's."""
+    own = {entry.name: entry.colour for entry in chosen}
+    return tuple(own.get(name) or class_colour(name, index) for index, name in enumerate(names))
 
 
 def label_colormap(colours: tuple[RGB, ...], *, first: int) -> DirectLabelColormap:

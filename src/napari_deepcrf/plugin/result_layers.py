@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_deepcrf.plugin.geometry import Placement
+    from napari_deepcrf.plugin.palette import RGB
     from napari_deepcrf.session.results import Result
 
 Role = Literal["unary", "marginals", "uncertainty", "labels", "history"]
@@ -24,29 +26,65 @@ STALE_SUFFIX = " (out of date)"
 STALE_FADE = 0.5
 
 
-class ResultLayers:
-    """Shows one result at a time as napari layers.
+@dataclass(eq=False)
+class _Shown:
+    """The last result of one image and its layers."""
 
-    The layers of a new image are new ones; those of the previous image stay in the viewer and
-    become the user's. A layer that the user removed is made again by the next result.
+    result: Result
+    layers: dict[Role, Layer] = field(default_factory=dict)
+    faded: dict[Role, tuple[float, float]] = field(default_factory=dict)
+    placed: dict[Role, dict[str, Any]] = field(default_factory=dict)
+
+    def mark(self, *, fresh: bool) -> None:
+        """Name and fade the layers as out of date, or take that back."""
+        for role, layer in self.layers.items():
+            if not fresh and role not in self.faded:
+                before = layer.opacity
+                layer.opacity = before * STALE_FADE
+                self.faded[role] = (before, layer.opacity)
+                layer.name = f"{layer.name}{STALE_SUFFIX}"
+            elif fresh and role in self.faded:
+                before, faded = self.faded.pop(role)
+                if layer.opacity == faded:
+                    layer.opacity = before
+                layer.name = layer.name.removesuffix(STALE_SUFFIX)
+
+
+class ResultLayers:
+    """Shows one result of every image as napari layers; that of one image is the present one.
+
+    A layer that the user removed is made again by the image's next result.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self._layers: dict[Role, Layer] = {}
-        self._owner: object = None
-        self._faded: dict[Role, tuple[float, float]] = {}
-        self._placed: dict[Role, dict[str, Any]] = {}
+    def __init__(
+        self, viewer: Viewer, colours: Callable[[tuple[str, ...]], tuple[RGB, ...]]
+    ) -> None:
+        self._viewer, self._colours = viewer, colours
+        self._images: dict[object, _Shown] = {}
+        self._present: _Shown | None = None
 
     def __getitem__(self, role: Role) -> Layer:
-        return self._layers[role]
+        layer = self.get(role)
+        if layer is None:
+            raise KeyError(role)
+        return layer
 
     def get(self, role: Role) -> Layer | None:
-        """The layer of a role, if it is in the viewer."""
-        return self._layers.get(role)
+        """The present result's layer of a role, if it is in the viewer."""
+        return None if self._present is None else self._present.layers.get(role)
 
     def __contains__(self, layer: object) -> bool:
-        return any(layer is own for own in self._layers.values())
+        return any(layer is x for shown in self._images.values() for x in shown.layers.values())
+
+    def is_shown(self, owner: object) -> bool:
+        """Whether there are layers of an image's result."""
+        return owner in self._images
+
+    def turn_to(self, result: Result) -> bool:
+        """Make a result the present one whose layers are there; False if they are not."""
+        found = next((x for x in self._images.values() if x.result is result), None)
+        self._present = found or self._present
+        return found is not None
 
     def steps(
         self,
@@ -59,72 +97,63 @@ class ResultLayers:
 
         ``owner`` is the image layer: a result of another one starts new layers.
         """
-        if owner is not self._owner:
-            self._layers.clear()
-            self._faded.clear()
-            self._owner = owner
-        self.mark(fresh=True)
+        shown = self._images.setdefault(owner, _Shown(result))
+        shown.result, self._present = result, shown
+        shown.mark(fresh=True)
         for role in reversed(ROLES):
-            if role in self._layers:
-                self._update(role, result, placement)
+            if role in shown.layers:
+                self._update(shown, role, placement)
                 yield
         for role in ROLES:
-            if role not in self._layers:
-                self._layers[role] = self._add(role, result, name, placement)
+            if role not in shown.layers:
+                shown.layers[role] = self._add(shown, role, name, placement)
                 yield
 
     def forget(self, layer: Layer) -> None:
-        """The user removed a layer."""
-        for role, own in list(self._layers.items()):
-            if own is layer:
-                del self._layers[role]
-                self._faded.pop(role, None)
+        """The user removed a layer; results of a removed image are the user's, out of date."""
+        if layer in self._images:
+            gone = self._images.pop(layer)
+            gone.mark(fresh=False)
+            self._present = None if gone is self._present else self._present
+        for owner, shown in list(self._images.items()):
+            for role, own in list(shown.layers.items()):
+                if own is layer:
+                    del shown.layers[role]
+                    shown.faded.pop(role, None)
+            if not shown.layers and shown is not self._present:
+                del self._images[owner]
 
-    def mark(self, *, fresh: bool) -> None:
-        """Name and fade the layers as out of date, or take that back."""
-        for role, layer in self._layers.items():
-            if not fresh and role not in self._faded:
-                before = layer.opacity
-                layer.opacity = before * STALE_FADE
-                self._faded[role] = (before, layer.opacity)
-                layer.name = f"{layer.name}{STALE_SUFFIX}"
-            elif fresh and role in self._faded:
-                before, faded = self._faded.pop(role)
-                if layer.opacity == faded:
-                    layer.opacity = before
-                layer.name = layer.name.removesuffix(STALE_SUFFIX)
+    def mark(self, is_fresh: Callable[[object, Result], bool]) -> None:
+        """Name and fade the layers of results that are out of date; ask it of each image's."""
+        for owner, shown in self._images.items():
+            shown.mark(fresh=is_fresh(owner, shown.result))
 
-    def _update(self, role: Role, result: Result, placement: Placement) -> None:
-        layer = self._layers[role]
+    def _update(self, shown: _Shown, role: Role, placement: Placement) -> None:
+        layer, result = shown.layers[role], shown.result
         data = _data(role, result, placement)
         resized = data.shape != layer.data.shape
         layer.data = data
-        before, options = self._placed[role], _options(role, result, placement)
+        before, options = shown.placed[role], _options(role, result, placement)
         for name, value in options.items():
             # a translation makes napari measure a hidden layer again, which new data does not
             if (resized and name == "translate") or not np.array_equal(value, before[name]):
                 setattr(layer, name, value)
-        self._placed[role] = options
+        shown.placed[role] = options
         if role in ("labels", "history"):
-            show_classes(layer, result.class_names)
+            show_classes(layer, result.class_names, self._colours(result.class_names))
 
-    def _add(
-        self,
-        role: Role,
-        result: Result,
-        name: str,
-        placement: Placement,
-    ) -> Layer:
+    def _add(self, shown: _Shown, role: Role, name: str, placement: Placement) -> Layer:
         from napari.layers import Image
 
+        result = shown.result
         data = _data(role, result, placement)
         title = f"{name} [{_TITLES[role]}]"
-        options = self._placed[role] = _options(role, result, placement)
+        options = shown.placed[role] = _options(role, result, placement)
         layer: Layer
         if role in ("labels", "history"):
             look: dict[str, Any] = {"opacity": 0.6, "visible": role == "history"}
             layer = label_layer(data, placement, name=title, role=role, **look, **options)
-            show_classes(layer, result.class_names)
+            show_classes(layer, result.class_names, self._colours(result.class_names))
             layer.editable = role == "labels" and data.flags.writeable
         else:
             limits = _limits(result.score_range) if role == "unary" else (0.0, 1.0)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.palette import class_colours
+from napari_deepcrf.plugin.images import has_pixels_of
+from napari_deepcrf.plugin.label_layers import recolour
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.plugin.sliding import Sliding
 from napari_deepcrf.plugin.turns import Turns
@@ -61,6 +62,9 @@ class Segmenting(Coordinator):
         self.sliding.whole_wanted.connect(self.refine)
         self.sliding.refused.connect(self.refused)
         session.result_changed.connect(self._on_result)
+        session.identity_changed.connect(self._mark)
+        self.context.choice.other_changed.connect(self._mark)
+        self.context.classes.changed.connect(self._recolour)
         session.divergence_changed.connect(self._crf.show_divergence)
         session.settings_changed.connect(self._on_settings_changed)
         for changed in (session.image_changed, session.model_changed, session.scores_changed):
@@ -135,18 +139,44 @@ class Segmenting(Coordinator):
     def _on_result(self, result: Result | None) -> None:
         if result is None:
             return
+        if self._layers.turn_to(result):  # back to an image: what is painted into them stays
+            self._show_in_panels(result)
+            self._follow_dims()
+            return
         place = self._places.get(result.identity.image)
         if place is None:
             return
         self._places = {result.identity.image: place}
         owner, plane = place
         first = self._layers.get("history") is None
+        self._show_in_panels(result)
+        self._turns.run(self._show(result, owner, plane, first=first))
+
+    def _show_in_panels(self, result: Result) -> None:
         self._crf.show_changes(result.changed)
-        colours = class_colours(result.class_names)
+        colours = self.context.colours(result.class_names)
         self._view.set_result(
             result.kept_names, [colours[k] for k in result.classes], result.iterations
         )
-        self._turns.run(self._show(result, owner, plane, first=first))
+
+    def _recolour(self) -> None:
+        """Follow the class list in all layers of labels, and in the panel."""
+        for layer in self.viewer.layers:
+            recolour(layer, self.context.classes)
+        if self.session.result is not None:
+            self._show_in_panels(self.session.result)
+            self._follow_dims()
+
+    def _mark(self) -> None:
+        """Tell results of all images that are out of date from those that are not."""
+        self._layers.mark(self._is_fresh)
+
+    def _is_fresh(self, owner: object, result: Result) -> bool:
+        choice = self.context.choice
+        if owner is choice.layer:
+            return result.identity == self.session.identity
+        same_pixels = has_pixels_of(result.identity.image, owner, choice.revisions)
+        return same_pixels and self.session.would_make(result.identity)
 
     def _show(self, result: Result, owner: object, plane: Plane, *, first: bool) -> Iterator[None]:
         history = self._layers.get("history")
@@ -159,7 +189,7 @@ class Segmenting(Coordinator):
             chosen = result.largest_class
             self._move("class", result.classes.index(chosen) if chosen in result.classes else 0)
         self._follow_dims()
-        self._layers.mark(fresh=self.session.fresh)
+        self._mark()
         self._idle.start()
         self.shown.emit(result)
 

@@ -133,7 +133,8 @@ class Sliding(Coordinator):
         layer = label_layer(
             event.labels, placement, name=f"{image.name} [visible part]", role="part", opacity=0.6
         )
-        show_classes(layer, self.session.class_names)
+        names = self.session.class_names
+        show_classes(layer, names, self.context.colours(names))
         self.add_layer(layer)
         self._shown = layer
 

@@ -14,7 +14,6 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.images import label_source, probability_source
 from napari_deepcrf.plugin.label_layers import label_layer
-from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.objects import Objects, find_objects
@@ -115,7 +114,7 @@ class Tools(Coordinator):
         if self.context.choice.layer is not None and self.context.choice.plane is not None:
             self._place = (self.context.choice.layer, self.context.choice.plane)
         names, chosen = result.class_names, result.largest_class
-        self._panel.set_classes(names, class_colours(names), chosen)
+        self._panel.set_classes(names, self.context.colours(names), chosen)
 
     def make_objects(self, class_index: int, minimum: int) -> None:
         """Number the regions of a class of the result, in the background."""

@@ -132,7 +132,8 @@ class TrainingControl(Coordinator):
             self._preview = label_layer(
                 event.labels, plane.placement, name=name, role="preview", opacity=0.5
             )
-            show_classes(self._preview, self._learning.classes.names)
+            classes = self._learning.classes
+            show_classes(self._preview, classes.names, classes.colours)
             self.add_layer(self._preview)
         else:
             self._preview.data = on_axes_of(plane.placement, event.labels)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
@@ -16,8 +17,13 @@ LANES = dict.fromkeys(("segment", "refine", "part", "measure", "look", "live"), 
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 
-class JobError(Exception):
-    """A job's RuntimeError, as PyTorch raises them: napari's workers would end on it in silence."""
+@dataclass(frozen=True)
+class _Failure:
+    """A job's last word. It is yielded, as napari's workers end on a RuntimeError in silence, and
+    with PySide6 on no error at all: what napari connects to their signal takes no argument there.
+    """
+
+    text: str
 
 
 class Runner(QObject):
@@ -91,37 +97,40 @@ class Runner(QObject):
         worker.quit()
 
     def _start(self, lane: str, job: Job) -> None:
+        steps = job.steps()
+
         def iterate() -> Iterator[Event]:
-            steps = job.steps()
-            while True:
+            event: Event = None
+            while not isinstance(event, _Failure):
                 with interruptible(job.cancelled):  # not around the yield: threads are shared
                     try:
                         event = next(steps)
                     except (StopIteration, Interrupted):
                         return
-                    except RuntimeError as error:
-                        raise JobError(str(error) or type(error).__name__) from error
+                    except Exception as error:
+                        text = str(error).strip() or type(error).__name__
+                        event = _Failure(text.splitlines()[0])
                 yield event
 
         worker = create_worker(iterate, _start_thread=False, _ignore_errors=True)
         self._running[lane] = (job, worker)
         worker.yielded.connect(lambda event: self._relay(job, event))
-        worker.errored.connect(lambda error: self._on_error(job, error))
-        worker.finished.connect(lambda: self._on_finished(lane))
+        worker.finished.connect(lambda: self._on_finished(lane, steps))
         worker.start()
         self.started.emit(job)
 
     def _relay(self, job: Job, event: Event) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        if isinstance(event, _Failure):
+            self.failed.emit(job, event.text)
+        else:
             self.delivered.emit(job, event)
 
-    def _on_error(self, job: Job, error: Exception) -> None:
-        if not self._closed:
-            text = str(error).strip() or type(error).__name__
-            self.failed.emit(job, text.splitlines()[0])
-
-    def _on_finished(self, lane: str) -> None:
+    def _on_finished(self, lane: str, steps: Iterator[Event]) -> None:
         job, _ = self._running.pop(lane)
+        if isinstance(steps, Generator):  # a worker that is told to quit leaves it where it is
+            steps.close()
         if self._closed:
             return
         self.ended.emit(job)

@@ -114,11 +114,8 @@ class Session(SessionState):
         elif isinstance(event, ResultReady):
             if event.cache is not None:
                 self._cache = event.cache
-            self._result = event.result
             self._generations.supersede("measure", "part")
-            self.result_changed.emit(event.result)
-            self.divergence_changed.emit(())
-            self._update_freshness(announce=True)
+            self._show_result(event.result)
         elif isinstance(event, PartReady):
             self.part_ready.emit(event)
         elif isinstance(event, DivergenceReady):
@@ -137,6 +134,7 @@ class Session(SessionState):
     def release(self) -> None:
         """Let go of scores and result, and give a GPU's memory back to other programs."""
         self._cache = self._result = None
+        self._results.clear()
         self._update_freshness()
         if self._model is not None:  # else PyTorch may not even be loaded
             from napari_deepcrf.device import release_memory, resolve_device

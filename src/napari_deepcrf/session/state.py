@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from psygnal import Signal
 
@@ -33,6 +36,8 @@ class SessionState:
     """Labels of the part looked at, ahead of the whole result"""
     freshness_changed = Signal(bool)
     """False once the result no longer belongs to the image, model and settings chosen"""
+    identity_changed = Signal()
+    """What a result made now would be made from is another, or there is a new result"""
     divergence_changed = Signal(tuple)
     """KL per pixel after every update of the present result; empty until it is measured"""
 
@@ -46,6 +51,8 @@ class SessionState:
         self._model_revision = 0
         self._cache: UnaryCache | None = None
         self._result: Result | None = None
+        # those of other images that someone still shows, by the images' keys
+        self._results: WeakValueDictionary[Hashable, Result] = WeakValueDictionary()
         self._fresh = False
         self._fit = ""
         self._generations = Generations()
@@ -109,12 +116,19 @@ class SessionState:
     # ---- choices -----------------------------------------------------------------------
 
     def choose_image(self, image: ImageSource | None) -> None:
-        """Make this the image; an equal one changes nothing."""
+        """Make this the image, and its last result the present one, if anyone still holds it.
+
+        An equal image changes nothing.
+        """
         if image != self._image:
             self._image = image
             self._generations.supersede(*RESULT_KINDS)
             self.image_changed.emit(image)
-            self._update_freshness()
+            earlier = None if image is None else self._results.get(image.key)
+            if earlier is not None and earlier is not self._result:
+                self._show_result(earlier)
+            else:
+                self._update_freshness()
 
     def choose_scores(self, scores: ScoreSource | None) -> None:
         """Refine another tool's scores instead of the network's; None goes back to the model."""
@@ -177,6 +191,16 @@ class SessionState:
 
     # ---- identity ----------------------------------------------------------------------
 
+    def would_make(self, identity: Identity) -> bool:
+        """Whether the present model, scores and settings make just this, given its image."""
+        return replace(self.identity, image=identity.image) == identity
+
+    def _show_result(self, result: Result) -> None:
+        self._result = self._results[result.identity.image] = result
+        self.result_changed.emit(result)
+        self.divergence_changed.emit(())
+        self._update_freshness(announce=True)
+
     def _unary_name(self) -> str:
         if self._scores is not None:
             return f"scores:{self._scores.key}"
@@ -211,3 +235,4 @@ class SessionState:
         if fresh != self._fresh or announce:
             self._fresh = fresh
             self.freshness_changed.emit(fresh)
+        self.identity_changed.emit()

@@ -40,6 +40,7 @@ class ViewPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.classes = combo()
+        self._shown: tuple[list[str], list[tuple[int, int, int]]] = ([], [])
         self.update_slider = QSlider(Qt.Orientation.Horizontal)
         self.update_slider.setPageStep(1)
         self.update_text = QLabel("0 / 0")
@@ -64,7 +65,8 @@ class ViewPanel(QWidget):
         """Offer the classes and updates of a result."""
         with QSignalBlocker(self.classes), QSignalBlocker(self.update_slider):
             index = self.classes.currentIndex()
-            if [self.classes.itemText(i) for i in range(self.classes.count())] != list(names):
+            if self._shown != (list(names), list(colours)):
+                self._shown = list(names), list(colours)
                 self.classes.clear()
                 for name, colour in zip(names, colours, strict=True):
                     self.classes.addItem(swatch(colour), name)
