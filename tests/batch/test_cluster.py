@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from PIL import Image
 
 from napari_deepcrf.batch import cluster as cluster_module
@@ -131,6 +131,34 @@ def test_workers_with_other_software_are_told_of(threads, run, photos, tmp_path,
     monkeypatch.setattr(cluster_module.ModelPlugin, "setup", setup)
     with pytest.raises(ConnectionError, match=r"cannot take the model \(No module named 'torch'\)"):
         run(photos, tmp_path / "out", scheduler=threads.scheduler_address)
+
+
+def test_an_image_that_kills_four_workers_fails_and_the_others_go_on(
+    run, photos, tmp_path, monkeypatch
+):
+    segment, killed = cluster_module.ModelPlugin.segment, []
+
+    def kill(self, task):
+        if task.image != str(photos[1]):
+            return segment(self, task)
+        worker = get_worker()
+        killed.append(worker.address)
+        # What the scheduler sees of a process that is gone.
+        worker.loop.add_callback(worker.batched_stream.comm.abort)
+        time.sleep(0.5)
+        return None
+
+    monkeypatch.setattr(cluster_module.ModelPlugin, "segment", kill)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    with LocalCluster(
+        n_workers=6, threads_per_worker=1, processes=False, dashboard_address=":0"
+    ) as workers:
+        done, (failure,) = run(photos, tmp_path / "out", scheduler=workers.scheduler_address)
+    assert len(set(killed)) == len(killed) == 4
+    assert failure.image == photos[1]
+    assert "4 different workers, but all those workers died" in failure.reason
+    assert "\n" not in failure.reason
+    assert sorted(event.image for event in done) == [photos[0], *photos[2:]]
 
 
 class Processes:

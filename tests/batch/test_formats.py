@@ -1,5 +1,6 @@
 """Labels in every format, read back by the libraries that people will use."""
 
+import ast
 import io
 import json
 from pathlib import Path
@@ -10,10 +11,15 @@ import zarr
 from PIL import Image
 from pycocotools.coco import COCO
 
+import napari_deepcrf
 from napari_deepcrf.batch import formats
 from napari_deepcrf.batch.formats import FORMATS, class_areas, find_format
+from napari_deepcrf.cli.segment import ResultFormat
 from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.inference.label_pyramid import LabelPyramid
+from napari_deepcrf.inference.tiling import cut
 
+ROOT = Path(napari_deepcrf.__file__).parent
 NAMES = ("background", "cat", "dog", "unseen")
 
 
@@ -58,6 +64,27 @@ def test_ome_zarr_has_resolutions_names_and_colours(labels, tmp_path: Path):
     assert [p["class"] for p in ome["image-label"]["properties"]] == list(NAMES)
     colours = [c["rgba"][:3] for c in ome["image-label"]["colors"]]
     np.testing.assert_array_equal(colours, voc_palette()[: len(NAMES)])
+
+
+def test_ome_zarr_is_what_is_written_tile_by_tile(labels, tmp_path: Path):
+    pyramid = LabelPyramid.create(tmp_path / "tiled", labels.shape, tile=1024, class_names=NAMES)
+    for tile in cut(labels.shape, 1024):
+        pyramid.write(tile, labels[tile.region])
+    files = (path for path in (tmp_path / "tiled").rglob("*") if path.is_file())
+    written = {path.relative_to(tmp_path / "tiled").as_posix(): path.read_bytes() for path in files}
+    assert written == FORMATS["ome-zarr"].encode(labels, NAMES, "photo.jpg")
+
+
+def test_every_list_of_formats_has_all_of_them():
+    """The command line and the dock have lists of their own, which load nothing."""
+    assert [kind.value for kind in ResultFormat] == list(FORMATS)
+    panel = ast.parse((ROOT / "plugin/panels/batch_panel.py").read_text(encoding="utf-8"))
+    listed = [
+        ast.literal_eval(node.value)
+        for node in panel.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FORMATS"
+    ]
+    assert listed == [tuple(FORMATS)]
 
 
 def test_coco_is_a_data_set_that_pycocotools_reads(labels, tmp_path: Path):

@@ -138,7 +138,6 @@ RAW = {
     "download:_ResumingDownloader._receive open": "NAME.part, which the next attempt goes on with",
     "inference.label_pyramid:LabelPyramid.create zarr.create_group": "chunks appear whole",
     "inference.label_pyramid:LabelPyramid.open zarr.open_group": "chunks appear whole",
-    "batch.ome_zarr:encode zarr.create_group": "in memory",
     "inference.run_record:RunRecord.add open": "adds a line; half a one is dropped when read",
     "inference.run_record:RunRecord.finished open": "cuts half a line off",
     "plugin.demo:save_pictures save": "the demonstration's pictures, made anew each time",

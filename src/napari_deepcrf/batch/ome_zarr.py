@@ -1,4 +1,4 @@
-"""One image's labels as an OME-Zarr 0.5 label image."""
+"""One image's labels as an OME-Zarr 0.5 label image, made in memory."""
 
 from __future__ import annotations
 
@@ -8,35 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.inference.label_pyramid import label_attributes
+from napari_deepcrf.inference.label_pyramid import LabelPyramid
+from napari_deepcrf.inference.tiling import cut
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 CHUNK = 1024
-LEVELS = 4
-"""At most so many resolutions, halved as long as the shorter side keeps 64 pixels."""
 
 
 def encode(labels: NDArray[np.uint8], class_names: Sequence[str]) -> dict[str, bytes]:
     """The files of an OME-Zarr group by their paths: resolutions, class names, VOC's colours."""
-    import zarr
     from zarr.storage import MemoryStore
 
     stored: dict[str, Buffer] = {}
-    levels = [labels]
-    while len(levels) < LEVELS and min(levels[-1].shape) >= 128:
-        levels.append(levels[-1][::2, ::2])
-    group = zarr.create_group(
-        MemoryStore(stored), attributes={"ome": label_attributes(len(levels), class_names)}
+    height, width = labels.shape
+    pyramid = LabelPyramid.create(
+        MemoryStore(stored), (height, width), tile=CHUNK, class_names=class_names
     )
-    for number, level in enumerate(levels):
-        array = group.create_array(
-            str(number),
-            shape=level.shape,
-            dtype=level.dtype,
-            chunks=tuple(min(CHUNK, side) for side in level.shape),
-            dimension_names=("y", "x"),
-        )
-        array[:] = level
+    for tile in cut((height, width), CHUNK):
+        pyramid.write(tile, labels[tile.region])
     return {name: buffer.to_bytes() for name, buffer in stored.items()}

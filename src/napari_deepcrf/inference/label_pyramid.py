@@ -1,9 +1,10 @@
-"""Labels of a large image as an OME-Zarr 0.5 label image that is written tile by tile."""
+"""Labels as an OME-Zarr 0.5 label image, on the disk or in memory, written tile by tile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from napari_deepcrf.inference.tiling import Tile, cut
 
 if TYPE_CHECKING:
     import zarr
+    from zarr.storage import MemoryStore
 
 LEVELS = 5
-"""At most so many resolutions, each half the one before, as long as a chunk keeps 64 pixels."""
-SMALLEST_CHUNK = 64
+"""At most so many resolutions, each half the one before."""
+SMALLEST = 64
+"""Pixels that a chunk's side and the image's shorter one keep."""
 
 
 class LabelPyramid:
-    """An (H, W) label image on disk with a chunk of every resolution for each tile.
+    """An (H, W) label image with a chunk of every resolution for each tile.
 
     As a tile owns its chunks, tiles can be written at once and in any order, and a chunk is on the
     disk whole or not at all. What is not written yet reads as 0.
@@ -33,38 +36,39 @@ class LabelPyramid:
     @classmethod
     def create(
         cls,
-        path: Path,
+        place: Path | MemoryStore,
         shape: tuple[int, int],
         *,
         tile: int,
         class_names: Sequence[str],
-        attributes: dict[str, Any],
+        attributes: Mapping[str, Any] = MappingProxyType({}),
     ) -> LabelPyramid:
-        """Make the folder of an H × W label image.
+        """Make the folder of an H × W label image, or fill a store in memory.
 
         ``attributes`` are kept beside OME's. Raises OSError where the folder cannot be made or is
         there already.
         """
         import zarr
 
-        count = 1
-        while count < LEVELS and tile % 2**count == 0 and tile >> count >= SMALLEST_CHUNK:
-            count += 1
-        path.mkdir(parents=True)
+        if isinstance(place, Path):
+            place.mkdir(parents=True)
+        count = _level_count(shape, tile)
         group = zarr.create_group(
-            path, attributes={"ome": label_attributes(count, class_names), **attributes}
+            place, attributes={"ome": label_attributes(count, class_names), **attributes}
         )
+        levels = []
         for level in range(count):
             size = tuple(-(-n // 2**level) for n in shape)
-            group.create_array(
+            array = group.create_array(
                 str(level),
                 shape=size,
                 dtype=np.uint8 if len(class_names) <= 256 else np.uint16,
-                chunks=(tile >> level, tile >> level),
+                chunks=tuple(min(tile >> level, n) for n in size),
                 dimension_names=("y", "x"),
                 fill_value=0,
             )
-        return cls.open(path)
+            levels.append(array)
+        return cls(levels)
 
     @classmethod
     def open(cls, path: Path) -> LabelPyramid:
@@ -92,7 +96,7 @@ class LabelPyramid:
         finest = self._levels[0]
         height, width = finest.shape
         total = np.zeros(classes, np.int64)
-        for tile in cut((height, width), finest.chunks[0]):
+        for tile in cut((height, width), max(finest.chunks)):
             labels = np.asarray(finest[tile.region])
             total += np.bincount(labels.ravel(), minlength=classes)
         found: list[int] = total.tolist()
@@ -104,6 +108,14 @@ class LabelPyramid:
             step = 2**level
             rows, columns = (slice(a // step, -(-b // step)) for a, b in (tile.rows, tile.columns))
             array[rows, columns] = labels[::step, ::step]
+
+
+def _level_count(shape: tuple[int, int], tile: int) -> int:
+    """How many resolutions there are; a chunk of each stands for the same tile."""
+    count = 1
+    while count < LEVELS and tile % 2**count == 0 and min(tile, *shape) >> count >= SMALLEST:
+        count += 1
+    return count
 
 
 def label_attributes(levels: int, class_names: Sequence[str]) -> dict[str, Any]:
