@@ -1,4 +1,6 @@
-"""Makes the pictures of the dock: ``xvfb-run -a python docs/screenshots.py [FOLDER]``.
+"""Makes the pictures of the dock, in ``docs/images`` or the FOLDER that is given.
+
+    xvfb-run -a -s "-screen 0 1400x1200x24" python docs/screenshots.py [FOLDER]
 
 Every panel in both themes, as PNG, and the whole window. Needs a display, real or virtual.
 """
@@ -15,6 +17,8 @@ import numpy as np
 
 from napari_deepcrf.plugin import annotating, demo
 
+WINDOW, TALL = demo.WINDOW, 1120
+"""Size of the window in pixels; with its panel of training whole, so high."""
 PANELS = ("crf", "annotate", "train", "tools", "batch")
 
 
@@ -24,7 +28,6 @@ def main(folder: Path) -> None:
     viewer, dock = demo.open_demo()
     demo.wait_for_result(dock)
     paint(dock)
-    fill_curves(dock.train_panel)
     dock.batch_panel.set_folders("/home/me/photos", "/home/me/photos/labels")
     dock.tools_panel.minimum.setValue(50)
     dock.tools_panel.objects.click()
@@ -38,7 +41,15 @@ def main(folder: Path) -> None:
             process(0.3)
             if name == "crf":
                 save(viewer.screenshot(canvas_only=False, flash=False), folder / f"window-{theme}")
-            dock.grab().save(str(folder / f"{name}-{theme}.png"))
+            if name != "train":
+                dock.grab().save(str(folder / f"{name}-{theme}.png"))
+    train(dock)
+    dock.tabs.setCurrentIndex(PANELS.index("train"))
+    viewer.window.resize(WINDOW[0], TALL)
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        process(0.5)
+        dock.grab().save(str(folder / f"train-{theme}.png"))
     viewer.close()
 
 
@@ -54,26 +65,11 @@ def paint(dock: Any) -> None:
     wait(lambda: not dock.annotating.is_waiting and not dock.runner.is_busy())
 
 
-def fill_curves(panel: Any) -> None:
-    """Show the Train panel as it looks near the end of a training."""
-    rng = np.random.default_rng(0)
-    panel.start_curves()
-    panel.add_stage("unary")
-    for step in range(1, 61):
-        panel.add_loss(step, 1.4 * np.exp(-step / 15) + 0.1 + 0.05 * rng.random())
-        if step % 10 == 0:
-            panel.add_iou("unary", step, 0.78 - 0.4 * np.exp(-step / 20))
-    panel.add_stage("joint")
-    for step in range(1, 11):
-        panel.add_loss(step, 0.12 * np.exp(-step / 8) + 0.02 * rng.random())
-        panel.add_iou("joint", step, 0.86 - 0.07 * np.exp(-step / 3))
-    panel.progress.setText("joint stage, step 10 of 10, loss 0.041, 0:00 min left in this stage")
-    panel.measured_on.setText("Training on 1 image; the IoU is that of the painted pixels")
-    panel.show_changed(0.062, "chelsea")
-    panel.show_view("after")
-    panel.show_verdict(
-        "The trained model is in use on trial. Keep it, or revert to the one before?"
-    )
+def train(dock: Any) -> None:
+    """Train on the strokes, and let the two models be compared."""
+    dock.train()
+    wait(lambda: dock.learning.on_trial)
+    wait(lambda: not (dock.runner.is_busy() or dock.training.is_waiting))
 
 
 def process(seconds: float) -> None:
