@@ -68,8 +68,15 @@ class CurvePlot(QWidget):
         self._plot.addItem(line)
         self._marks.append(line)
 
+    def level(self, name: str, y: float) -> None:
+        """Draw a level line in a curve's colour, for example the best of an earlier stage."""
+        colour = self._curves[name].opts["pen"].color()
+        line = pg.InfiniteLine(y, angle=0, pen=pg.mkPen(colour, style=Qt.PenStyle.DashLine))
+        self._plot.addItem(line)
+        self._marks.append(line)
+
     def clear(self) -> None:
-        """Remove all points and marks."""
+        """Remove all points and lines."""
         for curve in self._curves.values():
             curve.setData([], [])
         for line in self._marks:

@@ -164,11 +164,14 @@ class TrainPanel(QWidget):
         return tuple(self._loss[0])
 
     def add_stage(self, stage: str) -> None:
-        """A stage begins: mark it where the last one ended."""
+        """A stage begins: mark it where the last one ended, whose best IoU stays to compare."""
         if self._stage:
             self._offset = int(self._loss[0][-1]) if self._loss[0] else 0
             self.loss.mark(self._offset)
             self.iou.mark(self._offset)
+            measured = self._iou[self._stage][1]
+            if measured:
+                self.iou.level(self._stage, max(measured))
         self._stage = stage
 
     def add_loss(self, step: int, value: float) -> None:
