@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShortcut
 
-from napari_deepcrf.plugin import annotating
+from napari_deepcrf.plugin import annotating, commands
 from napari_deepcrf.training import config
 
 
@@ -210,7 +210,13 @@ def test_train_keep_and_revert(app, wait_until):
     assert len(panel._loss[0]) == 18
     assert panel._loss[0] == sorted(panel._loss[0])
     assert not panel.verdict.isHidden()
-    app.after(panel.revert.click)
+    unary, joint = (panel._iou[stage][1] for stage in ("unary", "joint"))
+    assert unary
+    assert joint
+    upright, level = panel.iou._marks  # figure 4: the best unary beside the joint curve
+    assert (upright.angle, level.angle) == (90, 0)
+    assert level.value() == max(unary)
+    app.after(commands.revert)
     assert session.model is old
     assert panel.verdict.isHidden()
     assert session.fresh
@@ -314,14 +320,14 @@ def test_pause_stop_and_keep_the_best(app, wait_until, settle):
     settle(0.3)
     assert len(panel._loss[0]) == paused_at
     assert panel.pause.text() == "Resume"
-    panel.pause.click()
+    commands.pause()
     wait_until(lambda: len(panel._loss[0]) > paused_at)
-    panel.stop.click()
+    commands.stop_keep_best()
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()
     assert len(panel._loss[0]) < 18
     assert "Stopped early" in panel.verdict.text()
-    panel.keep.click()
+    commands.keep()
     assert not app.dock.learning.on_trial
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
+from npe2 import PluginManager
 from PIL import Image
 
 from napari_deepcrf.data.image_files import write_labels
 from napari_deepcrf.data.voc import voc_palette
-from napari_deepcrf.plugin import files
+from napari_deepcrf.plugin import commands, files, folders
 from napari_deepcrf.plugin.palette import class_colour
 
 
@@ -133,9 +136,43 @@ def test_strokes_of_the_sample_can_be_learned_from(open_app):
     np.testing.assert_array_equal(pair.annotation, strokes.data)
 
 
-def test_commands_reach_the_dock(open_app, photo):
-    from napari_deepcrf.plugin import commands
+def test_every_command_of_the_manifest_runs(open_app, photo, monkeypatch):
+    asked = []
+    monkeypatch.setattr(folders, "ask_model", lambda _: asked.append("model") or "")
+    monkeypatch.setattr(folders, "ask_where_to_save_model", lambda _: asked.append("save") or "")
+    app, manager = open_app(photo), PluginManager.instance()
+    manifest = manager.get_manifest("napari-deepcrf").contributions
+    prefix = f"{commands.__name__}:"
+    ours = {
+        c.python_name.removeprefix(prefix): c.id
+        for c in manifest.commands
+        if c.python_name.startswith(prefix)
+    }
+    defined = {n for n, f in vars(commands).items() if inspect.isfunction(f)} - {"open_dock"}
+    assert set(ours) == defined
+    in_menus = [item.command for items in manifest.menus.values() for item in items]
+    assert sorted(in_menus) == sorted(ours.values())
+    said, tabs = {}, {}
+    for name in sorted(ours, key=lambda name: name != "segment"):  # others want a result
+        app.dock.status_panel.show_idle("Ready")
+        manager.commands.execute(ours[name])
+        app.idle()
+        said[name] = app.dock.status_panel.text.text()
+        tabs[name] = app.dock.tabs.tabText(app.dock.tabs.currentIndex())
+    assert sorted(asked) == ["model", "save"]
+    assert said["pause"] == said["stop_keep_best"] == "training: expected one that runs, got none"
+    assert said["keep"] == said["revert"] == "model: expected a trained one on trial, got none"
+    assert said["train"].startswith("annotations: expected")
+    assert said["segment"] == "Ready"
+    names = [layer.name for layer in app.viewer.layers]
+    assert {"photo [labels]", "photo [all planes]", "photo [scribbles]"} < set(names)
+    assert any(name.endswith("objects]") for name in names)
+    assert app.dock.annotate_panel.live.isChecked()
+    wanted = {"annotate": "Annotate", "train": "Train", "make_objects": "Tools"}
+    assert wanted | {"segment_folder": "Batch"} == {n: tabs[n] for n in [*wanted, "segment_folder"]}
 
+
+def test_commands_reach_the_dock(open_app, photo):
     app = open_app(photo)
     assert commands.open_dock() is app.dock
     assert app.after(commands.segment) is app.dock.session.result

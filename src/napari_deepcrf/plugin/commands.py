@@ -45,6 +45,48 @@ def cancel() -> None:
     open_dock().cancel()
 
 
+def pause() -> None:
+    """Hold the running training, or let it go on."""
+    open_dock().training.pause()
+
+
+def stop_keep_best() -> None:
+    """End the running training and keep its best state."""
+    open_dock().training.stop()
+
+
+def keep() -> None:
+    """Keep the trained model."""
+    open_dock().training.settle(keep=True)
+
+
+def revert() -> None:
+    """Go back to the model from before the training."""
+    open_dock().training.settle(keep=False)
+
+
+def live() -> None:
+    """Follow every stroke from now on, or no more."""
+    open_dock().annotate_panel.live.toggle()
+
+
+def make_objects() -> None:
+    """Number the regions of the class chosen in the Tools tab."""
+    dock = open_dock()
+    dock.show_tab("Tools")
+    dock.tools.make_objects(*dock.tools_panel.objects_wanted())
+
+
+def segment_folder() -> None:
+    """Show the Batch tab, where a folder is chosen."""
+    open_dock().show_tab("Batch")
+
+
+def open_model() -> None:
+    """Ask for a model's file, and use it."""
+    open_dock().open_model()
+
+
 def back_to_learned() -> None:
     """Set the CRF to what the model was trained to."""
     open_dock().session.back_to_learned()

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
-from napari_deepcrf.plugin import devices, folders, preferences
+from napari_deepcrf.plugin import folders, loading, preferences
 from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.batching import Batching
@@ -119,7 +119,7 @@ class DeepCRFWidget(QWidget):
         session, runner = self.session, self.runner
         self.source_panel.segment_clicked.connect(self.segment_when_ready)
         self.source_panel.model_chosen.connect(self.load_model)
-        self.source_panel.open_model.connect(self._open_model)
+        self.source_panel.open_model.connect(self.open_model)
         self.source_panel.device_chosen.connect(self._choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
         coordinators = (
@@ -162,7 +162,7 @@ class DeepCRFWidget(QWidget):
 
     def _load_libraries(self) -> None:
         if not self.runner.is_busy("warm-up"):
-            self.runner.submit(Job("warm-up", 0, "Loading PyTorch", devices.warm_up))
+            self.runner.submit(Job("warm-up", 0, "Loading PyTorch", loading.warm_up))
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """As wide as napari's own docks."""
@@ -193,20 +193,26 @@ class DeepCRFWidget(QWidget):
         self.session.choose_device(device)
         preferences.remember("device", device)
 
-    def _open_model(self) -> None:
+    def open_model(self) -> None:
+        """Ask for a model's file, and use it."""
         path = folders.ask_model(self)
         self._list_models()
         if path:
             self.load_model(path)
 
+    def show_tab(self, title: str) -> None:
+        """Show the tab of this title."""
+        titles = map(self.tabs.tabText, range(self.tabs.count()))
+        self.tabs.setCurrentIndex(list(titles).index(title))
+
     def annotate(self) -> None:
         """Show the Annotate tab and paint on the chosen image."""
-        self.tabs.setCurrentIndex(1)
+        self.show_tab("Annotate")
         self.annotating.annotate()
 
     def train(self) -> None:
         """Show the Train tab and start a training."""
-        self.tabs.setCurrentIndex(2)
+        self.show_tab("Train")
         self.training.train()
 
     # ---- what jobs tell ----------------------------------------------------------------
@@ -217,7 +223,7 @@ class DeepCRFWidget(QWidget):
                 self.training.receive(event)
             elif job.kind == "batch":
                 self.batching.receive(event)
-        elif isinstance(event, devices.Ready):
+        elif isinstance(event, loading.Ready):
             if self.session.device not in dict(event.devices):
                 self.session.choose_device("auto")
             self.source_panel.set_devices(event.devices, self.session.device, event.note)
@@ -225,7 +231,7 @@ class DeepCRFWidget(QWidget):
             self._list_models()
             if self.session.model is None:
                 self.load_model(preferences.recall("model"))
-            rest = Job("kernels", 0, "Preparing kernels", devices.warm_up_the_rest, quiet=True)
+            rest = Job("kernels", 0, "Preparing kernels", loading.warm_up_the_rest, quiet=True)
             self.runner.submit(rest)
         elif job.kind in ("autosave", "restore"):
             self.annotating.receive(event)

@@ -57,8 +57,8 @@ class TrainingControl(Coordinator):
         panel, learning = self._panel, self._learning
         panel.train_clicked.connect(self.train)
         panel.folder_wanted.connect(self._choose_folder)
-        panel.pause_clicked.connect(self._pause)
-        panel.stop_clicked.connect(self._stop)
+        panel.pause_clicked.connect(self.pause)
+        panel.stop_clicked.connect(self.stop)
         panel.keep_clicked.connect(learning.keep)
         panel.revert_clicked.connect(learning.revert)
         panel.save_clicked.connect(self.choose_file)
@@ -173,14 +173,35 @@ class TrainingControl(Coordinator):
             if self._panel.progress.text() == "Preparing…":
                 self._panel.progress.setText("Nothing trained.")
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Hold the running training after its present step, or let it go on."""
+        if not self._is_running():
+            return
         self._paused = self.context.runner.toggle_pause("train")
         self._panel.show_running(True, paused=self._paused)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the running training and keep its best state."""
+        if not self._is_running():
+            return
         self._learning.stop()
         if self._paused:  # a training that is held does not look
-            self._pause()
+            self.pause()
+
+    def settle(self, *, keep: bool) -> None:
+        """Keep the model on trial, or go back to the one before."""
+        if not self._learning.on_trial:
+            self.refused.emit("model: expected a trained one on trial, got none")
+        elif keep:
+            self._learning.keep()
+        else:
+            self._learning.revert()
+
+    def _is_running(self) -> bool:
+        running = self.context.runner.is_busy("train")
+        if not running:
+            self.refused.emit("training: expected one that runs, got none")
+        return running
 
     def _choose_folder(self) -> None:
         title = "A VOC folder, or one with images and labels"

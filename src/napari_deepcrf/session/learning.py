@@ -13,7 +13,7 @@ from napari_deepcrf.session import live, training
 from napari_deepcrf.session.annotations import ClassList
 from napari_deepcrf.session.training import (
     LabelledImage,
-    TrainingControl,
+    StopRequest,
     TrainingDone,
     TrainingPlan,
 )
@@ -41,7 +41,7 @@ class Learning:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.classes = ClassList(())
-        self._control = TrainingControl()
+        self._stop_request = StopRequest()
         self._previous: tuple[str, DeepCRF] | None = None
         self._features: live.FeatureCache | None = None
         self._revision = 0
@@ -73,12 +73,12 @@ class Learning:
             preview=session.image,
             device=session.device,
         )
-        control = self._control = TrainingControl()
-        return session.job("train", "Training", lambda: training.train(plan, control))
+        request = self._stop_request = StopRequest()
+        return session.job("train", "Training", lambda: training.train(plan, request))
 
     def stop(self) -> None:
         """End the running training at its next step and keep the best state."""
-        self._control.stop.set()
+        self._stop_request.stop.set()
 
     def receive(self, event: Event) -> None:
         """Take over the outcome of a training that is still wanted."""

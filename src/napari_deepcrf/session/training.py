@@ -61,7 +61,7 @@ class TrainingPlan:
 
 
 @dataclass(eq=False)
-class TrainingControl:
+class StopRequest:
     """The one switch that reaches into a running training: stop, and keep the best."""
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -75,7 +75,7 @@ class TrainingDone:
     stopped: bool
 
 
-def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
+def train(plan: TrainingPlan, request: StopRequest) -> Iterator[Event]:
     """Yield progress, the trainer's events, `Preview` among them, and at last `TrainingDone`.
 
     Closing the generator cancels: nothing was changed but the copy being trained. Raises the
@@ -113,7 +113,7 @@ def train(plan: TrainingPlan, control: TrainingControl) -> Iterator[Event]:
             elif isinstance(event, Finished):
                 hooks.close()
             yield event
-            if control.stop.is_set():
+            if request.stop.is_set():
                 stopped = True
                 break
     yield TrainingDone(run.model.eval(), stopped)

@@ -72,11 +72,7 @@ class ToolsPanel(QWidget):
         outer.addStretch(1)
         self.source.activated.connect(self._emit_source)
         self.confidence.valueChanged.connect(self._emit_source)
-        self.objects.clicked.connect(
-            lambda: self.objects_clicked.emit(
-                self.object_class.currentIndex(), self.minimum.value()
-            )
-        )
+        self.objects.clicked.connect(lambda: self.objects_clicked.emit(*self.objects_wanted()))
         for chosen in (self.table.cellClicked, self.table.cellActivated):  # by mouse, by Enter
             chosen.connect(self._on_row)
         self.set_sources((), (), None)
@@ -95,6 +91,10 @@ class ToolsPanel(QWidget):
             index = self._layers.index(chosen) + 1 if chosen in self._layers else 0
             self.source.setCurrentIndex(index)
         self.confidence.setEnabled(self.source.currentIndex() > 0)
+
+    def objects_wanted(self) -> tuple[int, int]:
+        """Class index and least size in pixels."""
+        return self.object_class.currentIndex(), self.minimum.value()
 
     def set_classes(
         self, names: Sequence[str], colours: Sequence[tuple[int, int, int]], chosen: int
