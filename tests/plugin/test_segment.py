@@ -81,6 +81,21 @@ def test_layers_lie_where_the_image_lies(open_app, photo):
         np.testing.assert_allclose(world[-2:], image.data_to_world(corner))
 
 
+def test_planes_of_a_stack_that_are_annotated_are_trained_on(open_app, photo):
+    stack = np.stack([photo[..., k % 3] for k in range(5)])
+    app = open_app(stack, rgb=False)
+    app.dock.annotate()
+    scribbles = app.dock.annotating.layer
+    assert app.dock.annotating.pairs() == []
+    for plane, label in ((3, 2), (1, 1)):
+        scribbles.data[plane, 10:14, 5:60] = label
+    pairs = app.dock.annotating.pairs()
+    assert [int(pair.annotation.max()) for pair in pairs] == [1, 2]
+    np.testing.assert_array_equal(pairs[1].image.read(), stack[3])
+    pairs[0].annotation[:] = 7
+    assert scribbles.data.max() == 2  # a training has copies
+
+
 def test_a_stack_is_segmented_at_the_plane_shown(open_app, photo):
     stack = np.stack([photo[..., 0], photo[..., 1], photo[..., 2]])
     app = open_app(stack, scale=(4, 1, 1), rgb=False)

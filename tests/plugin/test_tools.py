@@ -41,6 +41,8 @@ def test_another_tools_layers_are_refined(open_app, photo):
     assert not app.dock.session.fresh  # other scores than those that were refined
     app.viewer.layers["mine"].undo()
     app.after(app.dock.source_panel.segment.click)
+    app.viewer.add_labels(np.stack([labels] * 3), name="stack")
+    assert app.dock.tools_panel.source.findText("stack") < 0  # scores are those of one plane
     app.viewer.layers.remove("mine")
     assert app.dock.session.scores is None
     assert not app.dock.session.fresh

@@ -37,6 +37,8 @@ def test_regions_of_a_class_are_numbered_and_measured(result):
     np.testing.assert_array_equal(objects.table["index"], [1, 2])
     np.testing.assert_array_equal(objects.table["area"], [24, 31])
     assert set(np.unique(objects.labels)) == {0, 1, 2}
+    means = [np.argwhere(objects.labels == number).mean(axis=0) for number in (1, 2)]
+    np.testing.assert_allclose(objects.centres, means)
     np.testing.assert_allclose(objects.table["mean_probability"], 0.8, atol=1e-3)
     expected = -0.8 * np.log(0.8) - 2 * 0.1 * np.log(0.1)
     np.testing.assert_allclose(objects.table["boundary_entropy"], expected, rtol=1e-3)
@@ -48,6 +50,7 @@ def test_small_regions_are_left_out(result):
     none = find_objects(result, 1, minimum=1000)
     assert none.labels.max() == 0
     assert len(none.table["area"]) == 0
+    assert none.centres.shape == (0, 2)
 
 
 def test_a_class_whose_marginals_were_not_kept_is_nowhere(result):

@@ -43,10 +43,8 @@ class Plane:
 
     def cut(self, labels: Any) -> np.ndarray:
         """(H, W) copy of the plane of an array with the image's axes; painted in any channel."""
-        if self.channel is None:
-            return np.array(labels[self.leading])
-        before, after = self.leading[: self.channel], self.leading[self.channel + 1 :]
-        return np.asarray(np.max(labels[(*before, slice(None), *after)], axis=0))
+        plane = labels[_index(self.leading, self.channel)]
+        return np.array(plane if self.channel is None else np.max(plane, axis=0))
 
 
 class Revisions:
@@ -117,14 +115,18 @@ def channel_axis(layer: Image) -> int | None:
     return next((axis for axis, name in enumerate(names) if name in CHANNEL_NAMES), None)
 
 
-def all_planes(layer: Image, revisions: Revisions) -> list[Plane]:
-    """Every plane of a stack, in order; channels are no planes of their own."""
+def annotated_planes(layer: Image, revisions: Revisions, labels: np.ndarray) -> list[Plane]:
+    """Every plane of a stack with an annotation in ``labels``, an array with the image's axes.
+
+    They come in order; channels are no planes of their own. Nothing is copied.
+    """
     data = layer.data[0] if layer.multiscale else layer.data
     stack = list(data.shape[: layer.ndim])[:-2]
     channel = channel_axis(layer)
     if channel is not None:
         stack[channel] = 1
-    return [plane_of(layer, step, revisions) for step in np.ndindex(*stack)]
+    annotated = (step for step in np.ndindex(*stack) if labels[_index(step, channel)].any())
+    return [plane_of(layer, step, revisions) for step in annotated]
 
 
 def open_stack(layer: Image) -> Callable[[], Any]:
@@ -214,8 +216,14 @@ def _reader(data: Any, leading: tuple[int, ...]) -> Callable[[], np.ndarray]:
 
 
 def _channel_reader(data: Any, leading: tuple[int, ...], channel: int) -> Callable[[], np.ndarray]:
-    index = (*leading[:channel], slice(None), *leading[channel + 1 :])
-    return lambda: stretched_channels(np.array(data[index]))
+    return lambda: stretched_channels(np.array(data[_index(leading, channel)]))
+
+
+def _index(leading: tuple[int, ...], channel: int | None) -> tuple[int | slice, ...]:
+    """What a plane is in an array with the image's axes: with all channels, if it has any."""
+    if channel is None:
+        return leading
+    return (*leading[:channel], slice(None), *leading[channel + 1 :])
 
 
 def _as_rgb(read_channels: Callable[[], np.ndarray]) -> np.ndarray:

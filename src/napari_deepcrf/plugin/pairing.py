@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.images import all_planes
+from napari_deepcrf.plugin.images import annotated_planes
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.training import LabelledImage
 
@@ -87,10 +87,9 @@ class Pairing(Coordinator):
             if layer not in self._used or image is None:
                 continue
             data = np.asarray(layer.data)
-            for plane in all_planes(image, self.context.choice.revisions):
-                annotation = plane.cut(data)
-                if annotation.any():
-                    pairs.append(LabelledImage(plane.source, annotation))
+            revisions = self.context.choice.revisions
+            for plane in annotated_planes(image, revisions, data):
+                pairs.append(LabelledImage(plane.source, plane.cut(data)))
         return pairs
 
     def is_painted(self) -> bool:

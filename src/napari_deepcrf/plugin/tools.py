@@ -41,7 +41,8 @@ class Tools(Coordinator):
         self._checksum: object = None
         self._watched: list[Any] = []
         self._place: tuple[Image, Plane] | None = None
-        self._objects: Labels | None = None
+        self._objects: tuple[Labels, np.ndarray] | None = None
+        """The layer of the objects made last, and their centres."""
         panel.source_chosen.connect(self._on_source)
         panel.objects_clicked.connect(self.make_objects)
         panel.object_picked.connect(self._go_to)
@@ -59,7 +60,10 @@ class Tools(Coordinator):
             layer
             for layer in self.viewer.layers
             if "deepcrf" not in layer.metadata
-            and (_is_labels(layer) or (isinstance(layer, Image) and _holds_classes(layer)))
+            and (
+                (_is_labels(layer) and layer.ndim == 2)
+                or (isinstance(layer, Image) and _holds_classes(layer))
+            )
         ]
         if self._source is not None and self._source not in layers:
             self._unwatch()
@@ -133,11 +137,11 @@ class Tools(Coordinator):
 
     def _go_to(self, number: int) -> None:
         """Select an object in its layer and centre the view on it."""
-        layer = self._objects
-        if layer is None or layer not in self.viewer.layers:
+        layer, centres = self._objects or (None, None)
+        if layer is None or centres is None or layer not in self.viewer.layers:
             return
         layer.selected_label = number
-        position = np.argwhere(np.asarray(layer.data) == number).mean(axis=0)
+        position = (*(0,) * (layer.ndim - 2), *centres[number - 1])
         world = np.asarray(layer.data_to_world(position))
         scene = getattr(self.viewer, "scene", self.viewer)  # where napari 0.9 keeps the camera
         scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
@@ -155,7 +159,7 @@ class Tools(Coordinator):
             features=event.objects.table,
         )
         self.viewer.add_layer(layer)
-        self._objects = layer
+        self._objects = layer, event.objects.centres
         self._panel.show_objects(event.objects.table)
 
 

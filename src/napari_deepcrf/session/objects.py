@@ -19,6 +19,8 @@ class Objects:
     """Numbered regions (H, W), 0 elsewhere, and a column of one value per region."""
 
     labels: Array
+    centres: Array
+    """(N, 2) mean row and column of region 1…N."""
     table: dict[str, Array]
     """``index``, ``area`` in pixels, ``mean_probability`` of the class inside, and
     ``boundary_entropy``: mean entropy of the marginals along the region's border, in nats."""
@@ -51,8 +53,10 @@ def find_objects(result: Result, class_index: int, minimum: int) -> Objects:
     probability = _probability(result, class_index)
     border = np.where(find_boundaries(labels, mode="inner"), labels, 0)
     entropy = _entropy(result)
+    places = (np.broadcast_to(axis, labels.shape) for axis in np.indices(labels.shape, sparse=True))
     return Objects(
         labels=labels,
+        centres=np.stack([_means(axis, labels, len(index)) for axis in places], axis=1),
         table={
             "index": index,
             "area": areas[keep],
