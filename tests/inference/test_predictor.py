@@ -7,7 +7,7 @@ import torch
 import napari_deepcrf as ndc
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference import predictor as inference
-from napari_deepcrf.inference.large import TiledImage
+from napari_deepcrf.inference.tiled_image import TiledImage
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 
 
