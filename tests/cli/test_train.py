@@ -141,6 +141,34 @@ def test_every_unreadable_file_is_named_before_training(command, voc: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("short_recipe")
+def test_strokes_take_the_place_of_labels(command, voc: Path, tmp_path: Path):
+    for number in range(2):
+        (voc / f"SegmentationClass/{number}.png").unlink()
+        strokes = tmp_path / f"strokes/{number}_scribble.txt"
+        strokes.parent.mkdir(exist_ok=True)
+        strokes.write_text("0,3,3,3,20\n8,25,3,25,20\n")
+    options = ("--data", voc, "--strokes", strokes.parent, "--out", tmp_path / "run")
+    result = command("train", *options)
+    assert (result.exit_code, result.err) == (0, "")
+    assert "joint step 2: mean IoU 0." in result.out  # against the labels of val
+    assert (tmp_path / "run/model.safetensors").is_file()
+    strokes.unlink()
+    result = command("train", *options)
+    assert result.exit_code == 2
+    assert "missing labels strokes/1_scribble.txt" in result.err
+
+
+def test_strokes_go_with_voc_alone(command, tmp_path: Path):
+    (tmp_path / "data/images").mkdir(parents=True)
+    options = ("--data", tmp_path / "data", "--strokes", tmp_path, "--out", tmp_path / "run")
+    result = command("train", *options)
+    assert result.exit_code == 2
+    assert result.err == (
+        f"error: strokes: expected a VOC folder, got one of pairs, {tmp_path / 'data'}\n"
+    )
+
+
 def test_a_diverging_run_ends_in_one_line(command, voc: Path, tmp_path: Path, monkeypatch):
     compact = configurations.named_config("compact")
     assert compact.joint is not None

@@ -30,6 +30,12 @@ def train(
     config: Annotated[str, typer.Option(help="paper, compact or scribbles.")] = "compact",
     split: Split = "train_aug",
     val_split: Split = "val",
+    strokes: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of ScribbleSup's NAME_scribble.txt: train on a VOC folder's strokes."
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -65,7 +71,7 @@ def train(
     from napari_deepcrf.training.preview import PreviewImage
 
     recipe = _adapted(named_config(config), patches, micro_batch)
-    training, validation = _datasets(data, split, val_split)
+    training, validation = _datasets(data, split, val_split, strokes)
     if init is None and recipe.scribbles is not None:
         init = "voc-compact"
     run = TrainingRun(
@@ -111,30 +117,35 @@ def _adapted(recipe: "TrainConfig", patches: int | None, micro_batch: int | None
 
 
 def _datasets(
-    data: Path, split: str, val_split: str
+    data: Path, split: str, val_split: str, strokes: Path | None
 ) -> "tuple[SegmentationDataset, SegmentationDataset | None]":
     """Training and validation data; what is wrong with either is told together."""
     from napari_deepcrf.data.folder import TRAIN, VALIDATION, FolderDataset
     from napari_deepcrf.data.problems import check_dataset, collecting
     from napari_deepcrf.data.samples import DatasetError
+    from napari_deepcrf.data.scribbles import StrokesDataset
     from napari_deepcrf.data.voc import VOCDataset
 
     found: list[SegmentationDataset] = []
     problems: list[str] = []
+    read: tuple[Callable[[], SegmentationDataset], Callable[[], SegmentationDataset]]
     if (data / "images").is_dir():
+        if strokes is not None:
+            raise ValueError(f"strokes: expected a VOC folder, got one of pairs, {data}")
         if not (data / f"{VALIDATION}.txt").is_file():
             return FolderDataset(data), None
-        read: Callable[[Path, str], SegmentationDataset] = FolderDataset
-        split, val_split = TRAIN, VALIDATION
+        read = (lambda: FolderDataset(data, TRAIN), lambda: FolderDataset(data, VALIDATION))
+    elif strokes is not None:
+        read = (lambda: StrokesDataset(data, split, strokes), lambda: VOCDataset(data, val_split))
     else:
-        read = VOCDataset
-    for name in (split, val_split):
+        read = (lambda: VOCDataset(data, split), lambda: VOCDataset(data, val_split))
+    for dataset in read:
         with collecting(problems):
-            found.append(read(data, name))
+            found.append(dataset())
     if problems:
-        for dataset in found:
+        for sound in found:
             with collecting(problems):
-                check_dataset(dataset)
+                check_dataset(sound)
         raise DatasetError(str(data), list(dict.fromkeys(problems)))
     training, validation = found
     return training, validation
