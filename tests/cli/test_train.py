@@ -1,11 +1,14 @@
 """`napari-deepcrf train` and `evaluate`: a short run on files, its progress and its outcome."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_deepcrf.cli import train as training_command
@@ -167,6 +170,51 @@ def test_strokes_go_with_voc_alone(command, tmp_path: Path):
     assert result.err == (
         f"error: strokes: expected a VOC folder, got one of pairs, {tmp_path / 'data'}\n"
     )
+
+
+def output_of(command: list[object]) -> str:
+    """What a command prints; its workers end with it where it takes too long."""
+    process = subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        output, errors = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.terminate()  # a kill would leave torchrun's workers
+            process.wait()
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
+def test_torchrun_runs_the_command_as_one_process_does(voc: Path, tmp_path: Path):
+    (voc / "ImageSets/Segmentation/train_aug.txt").write_text("0\n1\n2\n")
+    program = Path(__file__).with_name("run_short.py")
+    launchers = {
+        "one": [sys.executable],
+        "two": [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "--local-addr", "127.0.0.1"),
+        ],
+    }
+    steps = {}
+    for name, launcher in launchers.items():
+        options = ["train", "--data", voc, "--out", tmp_path / name, "--device", "cpu"]
+        output = output_of([*launcher, program, *options])
+        assert output.splitlines()[-1] == str(tmp_path / name / "model.safetensors")
+        lines = (tmp_path / name / "events.jsonl").read_text().splitlines()
+        events = [event for event in map(json.loads, lines) if event["event"] == "StepDone"]
+        steps[name] = [(event["stage"], event["step"]) for event in events]
+        losses = [event["loss"] for event in events]
+        assert (tmp_path / name / "model.safetensors").is_file()
+        assert list((tmp_path / name).glob("iou*.md"))
+        if name == "one":
+            alone = losses
+    assert steps["two"] == steps["one"]
+    assert len(set(steps["two"])) == len(steps["two"]) == 4 + 3
+    assert losses == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_diverging_run_ends_in_one_line(command, voc: Path, tmp_path: Path, monkeypatch):
