@@ -220,7 +220,10 @@ def test_a_fit_separates_what_is_separable():
     strokes = np.zeros((48, 64), np.uint8)
     strokes[10:12, 5:20] = 2
     strokes[40:42, 45:60] = 4
-    labels = fit_scores(head, maps, strokes, 5).argmax(0)
-    assert (labels[:, :28] == 1).all()
-    assert (labels[:, -28:] == 3).all()
+    scores = fit_scores(head, maps, strokes)
+    assert scores.shape == (2, 48, 64)  # of the two classes painted, in their order
+    labels = scores.argmax(0)
+    assert (labels[:, :28] == 0).all()
+    assert (labels[:, -28:] == 1).all()
+    np.testing.assert_array_equal(fit_scores(head, maps, strokes // 2), scores)
     assert not any(weight.any() for weight in head.parameters())

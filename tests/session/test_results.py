@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pytest
 import torch
 
 from napari_deepcrf.crf import CRFParameters
@@ -44,6 +45,22 @@ def test_what_a_view_begins_with_is_known():
     assert result.largest_class == 2
     np.testing.assert_allclose(result.score_range, np.log((0.5, 1.5)))
     assert build(q[:, :, :1, :3], 0).largest_class == 0
+
+
+@pytest.mark.parametrize("keep", [ALL, Keep(present_only=True)])
+def test_rows_of_some_classes_are_told_by_their_classes(keep):
+    torch.manual_seed(0)
+    q = torch.softmax(3 * torch.randn(2, 2, 7, 5), 1)
+    builder = ResultBuilder(np.zeros((2, 7, 5), np.float32), 1, keep, rows=(1, 4))
+    for marginals in q:
+        builder.add(marginals)
+    result = builder.build(IDENTITY, ("a", "b", "c", "d", "e"))
+    assert result.classes == (1, 4)
+    assert result.kept_names == ("b", "e")
+    np.testing.assert_array_equal(result.labels, np.array([1, 4])[q[-1].argmax(0).numpy()])
+    row = result.marginals[1, 1, 3, 2]
+    assert result.probability(4, 1, 3, 2) == float(row)
+    assert result.probability(0, 1, 3, 2) is None
 
 
 def test_updates_left_out_are_cut_off():

@@ -120,7 +120,7 @@ def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int)
         segmenting=settings.quality == "fast",
     )
     yield Progress("Building the lattices", done, total)
-    builder = ResultBuilder(cache.scores, settings.iterations, settings.keep)
+    builder = ResultBuilder(cache.scores, settings.iterations, settings.keep, cache.rows)
     for t, marginals in enumerate(cache.trace(settings)):
         builder.add(marginals)
         yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)

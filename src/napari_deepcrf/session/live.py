@@ -65,19 +65,21 @@ def live(
     """
     from napari_deepcrf.session import jobs
 
-    if np.unique(annotation[annotation > 0]).size < 2:
+    rows = np.unique(annotation[annotation > 0]) - 1
+    if rows.size < 2:
         raise ValueError("scribbles: expected strokes of two or more classes, got fewer")
     if cache is None or not cache.is_of(image, model_name):
         yield Progress("Computing features")
         cache = compute_features(image, model, model_name)
     yield Progress("Fitting the top layer")
-    scores = fit_scores(cache.head, cache.maps, annotation, len(class_names))
+    scores = fit_scores(cache.head, cache.maps, annotation)
     refined = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
         image=cache.image,
         scores=scores,
         class_names=class_names,
+        rows=tuple(rows.tolist()),
     )
     if cache.refined is not None:
         refined.adopt_lattices(cache.refined)
@@ -104,18 +106,20 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
     return FeatureCache(image.key, model_name, pixels, maps, head)
 
 
-def fit_scores(head: FineHead, maps: list[Tensor], annotation: Array, num_classes: int) -> Array:
+def fit_scores(head: FineHead, maps: list[Tensor], annotation: Array) -> Array:
     """(L, H, W) float32 scores of a top layer fitted to the annotated pixels.
 
-    Classes without a stroke get scores far below the others.
+    The L classes are those with a stroke, ascending: whoever paints two of 21 waits for two.
     """
     import torch
 
     from napari_deepcrf.data.arrays import from_annotation
     from napari_deepcrf.training.scribble_fit import Strokes, centre_on_strokes, fit_to_strokes
 
-    fitted = head.for_classes(num_classes)
-    strokes = [Strokes.of(torch.from_numpy(from_annotation(annotation)))]
+    used, numbers = np.unique(annotation, return_inverse=True)
+    painted = numbers.reshape(annotation.shape) + (used[0] != 0)  # 0 unlabelled, 1 … L
+    fitted = head.for_classes(int(painted.max()))
+    strokes = [Strokes.of(torch.from_numpy(from_annotation(painted)))]
     with torch.inference_mode():
         centre_on_strokes(fitted, [maps], strokes)
         fit_to_strokes(fitted, [maps], strokes)

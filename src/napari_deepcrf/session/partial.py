@@ -80,6 +80,7 @@ def cut(cache: UnaryCache, region: Region) -> UnaryCache:
         image=np.ascontiguousarray(image),
         scores=_blocks(cache.scores, region),
         class_names=cache.class_names,
+        rows=cache.rows,
         device=cache.device,
         compatibility=cache.compatibility,
     )

@@ -38,6 +38,9 @@ class UnaryCache:
     device: str = "cpu"
     compatibility: Array | None = None
     """What the model learned: (L, L), its diagonal (L,), or None for Potts."""
+    rows: tuple[int, ...] | None = None
+    """The classes of the L rows of scores, ascending, where the others are out of the question;
+    None: all of ``class_names``."""
     part: tuple[Region, UnaryCache] | None = field(default=None, repr=False)
     """The region looked at last, cut out, with its own lattices."""
     _prepared: PreparedImages | None = field(default=None, repr=False)
@@ -69,7 +72,8 @@ class UnaryCache:
             crf, scores, image = self._ready(settings)
             with torch.inference_mode():
                 marginals = crf(scores, image, prepared=self._prepared)[0]
-                return np.asarray(marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy())
+                labels = marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy()
+            return np.asarray(labels if self.rows is None else np.array(self.rows, np.uint8)[labels])
 
         return self._where_there_is_room(work)
 

@@ -87,14 +87,19 @@ class ResultBuilder:
     """Collects the marginals update by update, converting each while it is still in the cache.
 
     Which classes are present is known at the end only: then the updates are held till then.
+    ``rows`` are the classes of the unary's rows, ascending, if those are not all there are.
     """
 
-    def __init__(self, unary: Array, iterations: int, keep: Keep) -> None:
+    def __init__(
+        self, unary: Array, iterations: int, keep: Keep, rows: tuple[int, ...] | None = None
+    ) -> None:
         classes, height, width = unary.shape
+        self._rows = np.arange(classes) if rows is None else np.array(rows)
         updates = iterations + 1
         self._unary, self._keep = unary, keep
         self._waiting: list[torch.Tensor] = []
-        dtype = np.uint8 if classes <= np.iinfo(np.uint8).max else np.uint16
+        dtype = np.uint8 if self._rows[-1] < np.iinfo(np.uint8).max else np.uint16
+        self._rows = self._rows.astype(dtype)
         self._history = np.empty((updates, height, width), dtype)
         self._uncertainty = np.empty((updates, height, width), np.float16)
         self._marginals = np.empty(
@@ -119,7 +124,7 @@ class ResultBuilder:
             else:
                 margin = best
             torch.from_numpy(self._uncertainty)[t].copy_(1 - margin)
-        self._history[t] = label.cpu().numpy()
+        self._history[t] = self._rows[label.cpu().numpy()]
         if t:
             self._changed.append(float((self._history[t] != self._history[t - 1]).mean()))
         self._filled += 1
@@ -128,19 +133,18 @@ class ResultBuilder:
         """Return the result; fewer updates than announced (stopped early) are cut off."""
         end = self._filled
         history = self._history[:end]
+        rows = np.arange(len(self._rows))
         if self._keep.present_only:
-            classes = tuple(int(k) for k in np.unique(history))
-            marginals = self._gather(classes)
+            rows = np.flatnonzero(np.isin(self._rows, history))
+            marginals = self._gather(rows)
         else:
-            classes = tuple(range(len(class_names)))
             marginals = self._marginals[:, :end]
-        whole = len(classes) == len(self._unary)
-        unary = self._unary if whole else self._unary[list(classes)]
+        unary = self._unary if len(rows) == len(self._unary) else self._unary[rows]
         counts = np.bincount(history[-1].ravel(), minlength=len(class_names))
         return Result(
             identity=identity,
             class_names=class_names,
-            classes=classes,
+            classes=tuple(self._rows[rows].tolist()),
             unary=unary,
             marginals=marginals,
             history=history,
@@ -158,12 +162,12 @@ class ResultBuilder:
         else:
             torch.from_numpy(self._marginals)[:, 0 if self._keep.last_only else t].copy_(marginals)
 
-    def _gather(self, classes: tuple[int, ...]) -> Array:
+    def _gather(self, rows: Array) -> Array:
         """(K, U, H, W) float16 of the updates held; lets go of them one by one."""
-        shape = (len(classes), len(self._waiting), *self._history.shape[1:])
+        shape = (len(rows), len(self._waiting), *self._history.shape[1:])
         gathered = np.empty(shape, np.float16)
         for u in range(len(self._waiting)):
-            gathered[:, u] = self._waiting.pop(0)[list(classes)].cpu().numpy()
+            gathered[:, u] = self._waiting.pop(0)[rows].cpu().numpy()
         return gathered
 
 
