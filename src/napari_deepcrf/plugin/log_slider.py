@@ -13,7 +13,10 @@ from napari_deepcrf.plugin.qt import Signal
 STEPS = 1000
 HANDLE = 16
 """Width of the handle in napari's themes."""
-NO_BUTTONS = "QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; }"
+NO_BUTTONS = (
+    "QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; }"
+    "QDoubleSpinBox::up-arrow, QDoubleSpinBox::down-arrow { width: 0px; image: none; }"
+)
 """Qt 6.11.3 leaves a styled box whose ButtonSymbols are NoButtons one pixel for its number."""
 
 
