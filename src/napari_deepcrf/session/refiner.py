@@ -72,8 +72,8 @@ class UnaryCache:
             crf, scores, image = self._ready(settings)
             with torch.inference_mode():
                 marginals = crf(scores, image, prepared=self._prepared)[0]
-                labels = marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-            return np.asarray(labels if self.rows is None else np.array(self.rows, np.uint8)[labels])
+                labels = np.asarray(marginals.max(dim=0).indices.to(torch.uint8).cpu().numpy())
+            return labels if self.rows is None else np.array(self.rows, np.uint8)[labels]
 
         return self._where_there_is_room(work)
 
