@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -291,3 +292,24 @@ def test_what_a_resting_mouse_is_told_goes_out_of_date(open_app, photo):
     assert fresh == f"[20 30]{SEPARATOR}{app.dock.readout.text()}"
     app.viewer.layers["photo"].data = photo[::-1].copy()
     assert app.viewer.status["coordinates"] == f"{fresh} (out of date)"
+
+
+def test_a_cancelled_job_ends_what_it_began_outside_the_window(open_app, photo, wait_until):
+    app = open_app(photo)
+    started, ended = [], []
+
+    def steps():
+        try:
+            while True:
+                started.append(threading.get_ident())
+                yield None
+                time.sleep(0.01)
+        finally:
+            ended.append(threading.get_ident())
+
+    app.dock.runner.submit(app.dock.session.job("endless", "Endless", steps))
+    wait_until(lambda: started)
+    app.dock.runner.cancel("endless")
+    wait_until(lambda: not app.dock.runner.is_busy("endless"))
+    assert ended == [started[0]]
+    assert ended[0] != threading.get_ident()

@@ -26,6 +26,16 @@ class _Failure:
     text: str
 
 
+class _Worker(GeneratorWorker[Any, Any, Any]):  # type: ignore[misc]
+    """A worker that, told to quit, ends what its generator began, in its own thread."""
+
+    def work(self) -> Any:
+        try:
+            return super().work()
+        finally:
+            self._gen.close()
+
+
 class Runner(QObject):
     """Starts jobs off the GUI thread and relays their events to it.
 
@@ -97,25 +107,30 @@ class Runner(QObject):
         worker.quit()
 
     def _start(self, lane: str, job: Job) -> None:
-        steps = job.steps()
-
         def iterate() -> Iterator[Event]:
+            steps = job.steps()
             event: Event = None
-            while not isinstance(event, _Failure):
-                with interruptible(job.cancelled):  # not around the yield: threads are shared
-                    try:
-                        event = next(steps)
-                    except (StopIteration, Interrupted):
-                        return
-                    except Exception as error:
-                        text = str(error).strip() or type(error).__name__
-                        event = _Failure(text.splitlines()[0])
-                yield event
+            try:
+                while not isinstance(event, _Failure):
+                    with interruptible(job.cancelled):  # not around the yield: threads are shared
+                        try:
+                            event = next(steps)
+                        except (StopIteration, Interrupted):
+                            return
+                        except Exception as error:
+                            text = str(error).strip() or type(error).__name__
+                            event = _Failure(text.splitlines()[0])
+                    yield event
+            finally:
+                if isinstance(steps, Generator):
+                    steps.close()
 
-        worker = create_worker(iterate, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(
+            iterate, _start_thread=False, _ignore_errors=True, _worker_class=_Worker
+        )
         self._running[lane] = (job, worker)
         worker.yielded.connect(lambda event: self._relay(job, event))
-        worker.finished.connect(lambda: self._on_finished(lane, steps))
+        worker.finished.connect(lambda: self._on_finished(lane))
         worker.start()
         self.started.emit(job)
 
@@ -127,10 +142,8 @@ class Runner(QObject):
         else:
             self.delivered.emit(job, event)
 
-    def _on_finished(self, lane: str, steps: Iterator[Event]) -> None:
+    def _on_finished(self, lane: str) -> None:
         job, _ = self._running.pop(lane)
-        if isinstance(steps, Generator):  # a worker that is told to quit leaves it where it is
-            steps.close()
         if self._closed:
             return
         self.ended.emit(job)
