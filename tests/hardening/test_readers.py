@@ -173,7 +173,7 @@ KINDS = [
     Kind("soft.npz", lambda p: np.savez(p, a=np.ones((2, 3, 4), np.float16)),
          lambda p: SoftLabels.load(p, ("a",))),
     Kind("key.npz", lambda p: np.savez_compressed(p, **SEVERAL),
-         lambda p: ScribbleStore(p.parent).load("key")),
+         lambda p: ScribbleStore(p.parent).load("key", lambda _name, _index: (0, 0, 0))),
     Kind("events.jsonl", events, lambda p: [(e["stage"], e["step"]) for e in read_events(p)]),
     Kind("train.txt", folder_list, lambda p: FolderDataset(p.parent, "train").names),
     Kind("classes.txt", folder_list, lambda p: FolderDataset(p.parent).class_names),

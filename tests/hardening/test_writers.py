@@ -33,7 +33,7 @@ from napari_deepcrf.inference.run_record import RunRecord as TiledRunRecord
 from napari_deepcrf.inference.score_maps import ScoreMaps
 from napari_deepcrf.inference.tiling import Tile
 from napari_deepcrf.models.checkpoint import write_checkpoint
-from napari_deepcrf.session.annotations import ScribbleStore
+from napari_deepcrf.session.annotations import AnnotationClass, ScribbleStore
 from napari_deepcrf.training import report
 from napari_deepcrf.training.curves import write_curves
 from napari_deepcrf.training.events import StageStarted
@@ -111,7 +111,7 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
         folder / "a.safetensors", {"a": torch.full((9,), float(n))}, {}
     ),
     "session.annotations:ScribbleStore.save": lambda folder, n: ScribbleStore(folder).save(
-        "key", labels(n), ("a", "b")
+        "key", labels(n), [AnnotationClass("a", (1, 2, 3)), AnnotationClass("b", (4, 5, 6))]
     ),
     "training.curves:write_curves": curves,
     "training.records:RunRecord.__init__": lambda folder, n: RunRecord(folder, {"seed": n}),

@@ -131,8 +131,8 @@ class Runner(QObject):
         self._running[lane] = (job, worker)
         worker.yielded.connect(lambda event: self._relay(job, event))
         worker.finished.connect(lambda: self._on_finished(lane))
+        self.started.emit(job)  # first: napari's activity dock lets events in
         worker.start()
-        self.started.emit(job)
 
     def _relay(self, job: Job, event: Event) -> None:
         if self._closed:
