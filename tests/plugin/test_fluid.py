@@ -96,7 +96,11 @@ def app(open_app, settle):
     app.segment()
     app.viewer.layers["photo"].data = data.chelsea()[::-1].copy()
     settle(0.3)
-    return app
+    # what is there already is no work of the plugin's: napari collects garbage at every layer
+    gc.collect()
+    gc.freeze()
+    yield app
+    gc.unfreeze()
 
 
 def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
