@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from napari_deepcrf.data.samples import SegmentationDataset
+    from napari_deepcrf.training import TrainingRun
     from napari_deepcrf.training.config import TrainConfig
     from napari_deepcrf.training.events import Event
 
@@ -63,10 +64,8 @@ def train(
     Ctrl+C. The same command again goes on where it stopped; a run on scribbles starts again. --json
     prints an event a line. Under torchrun all processes share every batch.
     """
-    from napari_deepcrf.data.image_files import write_labels
     from napari_deepcrf.training import TrainingRun, named_config
-    from napari_deepcrf.training.distributed import leave_group, rank
-    from napari_deepcrf.training.events import Preview, event_record
+    from napari_deepcrf.training.distributed import leave_group
     from napari_deepcrf.training.loop import TrainingDivergedError
     from napari_deepcrf.training.preview import PreviewImage
 
@@ -87,25 +86,34 @@ def train(
     # Only now is the first sample known to be sound, and all that is wrong with others told.
     shown = (validation or training)[0]
     run.preview = PreviewImage(image=shown.image, key=shown.name, every_s=PREVIEW_EVERY_S)
-    tasks: dict[str, TaskID] = {}
     try:
-        with progress_bar() as progress, closing(run.events()) as events:
-            for event in events:
-                if rank() > 0:
-                    continue
-                _show_progress(event, progress, tasks)
-                if isinstance(event, Preview):
-                    write_labels(out / PREVIEW_FILE, event.labels)
-                if as_json:
-                    print(json.dumps(event_record(event)))
-                elif text := _describe(event, out):
-                    print(text)
-        if not as_json and rank() == 0:
-            print(out / "model.safetensors")
+        _follow(run, out, as_json)
     except TrainingDivergedError as error:
         raise ValueError(str(error)) from error
     finally:
         leave_group()
+
+
+def _follow(run: "TrainingRun", out: Path, as_json: bool) -> None:
+    """Train, and let the first process tell and show what happens."""
+    from napari_deepcrf.data.image_files import write_labels
+    from napari_deepcrf.training.distributed import rank
+    from napari_deepcrf.training.events import Preview, event_record
+
+    tasks: dict[str, TaskID] = {}
+    with progress_bar() as progress, closing(run.events()) as events:
+        for event in events:
+            if rank() > 0:
+                continue
+            _show_progress(event, progress, tasks)
+            if isinstance(event, Preview):
+                write_labels(out / PREVIEW_FILE, event.labels)
+            if as_json:
+                print(json.dumps(event_record(event)))
+            elif text := _describe(event, out):
+                print(text)
+    if not as_json and rank() == 0:
+        print(out / "model.safetensors")
 
 
 def _adapted(recipe: "TrainConfig", patches: int | None, micro_batch: int | None) -> "TrainConfig":
