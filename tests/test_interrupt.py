@@ -8,7 +8,7 @@ import torch
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
 from napari_deepcrf.interrupt import Interrupted, interruptible, raise_if_interrupted
-from napari_deepcrf.session.networks import interruptible_network
+from napari_deepcrf.session.interruptible_network import interruptible_network
 
 
 def raised() -> threading.Event:

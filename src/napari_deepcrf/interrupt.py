@@ -18,8 +18,8 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-class Interrupted(Exception):  # noqa: N818 - a request that was met, not an error
-    """The work was asked to stop."""
+class Interrupted(BaseException):
+    """The work was asked to stop: no error, so that no ``except Exception`` takes it for one."""
 
 
 class _Local(threading.local):

@@ -35,18 +35,12 @@ def test_bad_probabilities_are_refused(values):
 
 def test_labels_get_the_given_confidence():
     labels = np.array([[0, 1, 2]])
-    p = softmax(scores_from_labels(labels, 3, 0.8, zero="class"))
+    p = softmax(scores_from_labels(labels, 3, 0.8))
     np.testing.assert_allclose(p[labels[0], 0, range(3)], 0.8, rtol=1e-6)
     np.testing.assert_allclose(p.sum(0), 1, rtol=1e-6)
-
-
-def test_unknown_pixels_are_uniform():
-    p = softmax(scores_from_labels(np.array([[0, 2]]), 2, 0.9, zero="unknown"))
-    np.testing.assert_allclose(p[:, 0, 0], 0.5)
-    np.testing.assert_allclose(p[1, 0, 1], 0.9, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("labels", "confidence"), [([[3]], 0.9), ([[-1]], 0.9), ([[0]], 0.2)])
 def test_bad_labels_and_confidences_are_refused(labels, confidence):
     with pytest.raises(ValueError, match="expected"):
-        scores_from_labels(np.array(labels), 3, confidence, zero="class")
+        scores_from_labels(np.array(labels), 3, confidence)

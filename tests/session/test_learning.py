@@ -195,14 +195,14 @@ def test_the_live_fit_follows_the_strokes(learning, scribbles):
 
 
 def test_what_live_mode_sees_is_ready_before_the_strokes(learning, scribbles):
-    take(learning, learning.look())
+    take(learning, learning.prepare_live())
     features = learning._features
-    assert learning.look() is None
+    assert learning.prepare_live() is None
     take(learning, learning.live(scribbles))
     assert learning._features is features
     assert learning.session.fresh
     learning.session.choose_model("other", learning.session.model)
-    assert learning.look() is not None
+    assert learning.prepare_live() is not None
 
 
 def test_the_live_fit_needs_two_classes(learning, scribbles):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from napari_deepcrf.crf import CRFParameters
-from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.settings import CRFSettings
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 
 def test_the_sliders_go_on_on_the_cpu(monkeypatch, caplog):

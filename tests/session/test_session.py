@@ -7,7 +7,7 @@ from napari_deepcrf.inference import Predictor
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.crf_config import crf_configuration
 from napari_deepcrf.session import CRFSettings, ImageSource, ResultReady, ScoreSource, Session
-from napari_deepcrf.session.refiner import dense_crf
+from napari_deepcrf.session.crf_from_settings import dense_crf
 
 EXTRA = KernelParameters(weight=2.0, theta_position=4.0, theta_colour=(30.0, 20.0, 10.0))
 

@@ -28,7 +28,6 @@ from napari_deepcrf.digests import digest
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.run_record import model_digest
-from napari_deepcrf.interrupt import Interrupted
 from napari_deepcrf.models import DeepCRF
 
 # Errors of the disk, after which no other result could be written either.
@@ -158,8 +157,6 @@ def _in_tiles(
             if error.errno in _FULL:
                 raise _full(place, error) from error
             yield _failed(image, error)
-        except Interrupted:
-            raise
         # Whatever is wrong with an image must stop no other one.
         except Exception as error:
             yield _failed(image, one_line(error))

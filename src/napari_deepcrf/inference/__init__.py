@@ -10,11 +10,11 @@
 
 from napari_deepcrf.inference.predictor import (
     Predictor,
-    Progress,
+    ProgressCallback,
     Segmentation,
     check_image,
     refine,
     segment,
 )
 
-__all__ = ["Predictor", "Progress", "Segmentation", "check_image", "refine", "segment"]
+__all__ = ["Predictor", "ProgressCallback", "Segmentation", "check_image", "refine", "segment"]

@@ -15,7 +15,7 @@ from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.digests import digest_path
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.memory import TilePlan
-from napari_deepcrf.inference.predictor import Predictor, Progress
+from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
 from napari_deepcrf.inference.run_record import RunRecord, model_digest
 from napari_deepcrf.inference.tiled_image import Labels, TiledImage
 from napari_deepcrf.inference.tiling import Tile
@@ -33,7 +33,7 @@ def segment_large(
     tile: int | None = None,
     workers: int | None = None,
     device: str = "auto",
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     on_plan: Callable[[TilePlan], None] | None = None,
 ) -> Path:
     """Segment an image of any size into the OME-Zarr label image ``out``, tile by tile.
@@ -97,7 +97,7 @@ def _labels_at(out: Path, work: TiledImage, identity: dict[str, Any]) -> LabelPy
 
 
 def _fill(
-    labels: LabelPyramid, record: RunRecord, work: TiledImage, on_progress: Progress | None
+    labels: LabelPyramid, record: RunRecord, work: TiledImage, on_progress: ProgressCallback | None
 ) -> None:
     """Write the tiles that are missing, each into its place and then into the record."""
     finished = record.finished()
@@ -123,7 +123,7 @@ def _fill(
 class _Counter:
     """Tiles and the network's windows, on one scale."""
 
-    report: Progress
+    report: ProgressCallback
     done: int
     total: int
 

@@ -19,7 +19,7 @@ from napari_deepcrf.models.deepcrf import DeepCRF
 
 __all__ = ["Predictor", "Segmentation", "check_image", "refine", "segment"]
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with (units of work done, units in all)."""
 
 
@@ -74,7 +74,7 @@ class Predictor:
         return with_fallback(self.device, work)
 
     @torch.inference_mode()
-    def segment(self, image: Any, on_progress: Progress | None = None) -> Segmentation:
+    def segment(self, image: Any, on_progress: ProgressCallback | None = None) -> Segmentation:
         """Network and mean field on an image.
 
         ``on_progress`` is called before and after each of the two parts; an exception that it

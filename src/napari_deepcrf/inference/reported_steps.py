@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
-from napari_deepcrf.inference.predictor import Progress
+from napari_deepcrf.inference.predictor import ProgressCallback
 from napari_deepcrf.interrupt import Interrupted, interruptible_elsewhere
 
 _Result = TypeVar("_Result")
 
 
 def reported_steps(
-    work: Callable[[Progress], _Result],
+    work: Callable[[ProgressCallback], _Result],
 ) -> Generator[tuple[int, int], None, _Result]:
     """Run work in a thread of its own; yields what it reports, returns what it returns.
 

@@ -24,7 +24,7 @@ from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import release_memory, with_fallback
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.memory import NETWORK_BYTES, plan_tiles
-from napari_deepcrf.inference.predictor import Predictor, Progress
+from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
 from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.score_maps import ScoreMaps, map_bytes, score_maps
 from napari_deepcrf.inference.tile_crf import TileCRF
@@ -97,7 +97,7 @@ class TiledImage:
         )
         self.tiles = cut(self.image.shape, self.plan.tile)
 
-    def scores(self, on_progress: Progress | None = None) -> ScoreMaps:
+    def scores(self, on_progress: ProgressCallback | None = None) -> ScoreMaps:
         """What the network says about the whole image; ``on_progress`` counts its windows."""
         network = self.predictor.model.network
 
@@ -152,7 +152,7 @@ class TiledImage:
             stop.set()
             release_memory(self.predictor.device)
 
-    def labels(self, on_progress: Progress | None = None) -> NDArray[Any]:
+    def labels(self, on_progress: ProgressCallback | None = None) -> NDArray[Any]:
         """(H, W) labels in memory; ``on_progress`` counts the network's part as one tile."""
         report = on_progress or (lambda done, total: None)
         total = len(self.tiles) + 1

@@ -14,7 +14,7 @@ from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import with_fallback
 from napari_deepcrf.inference.lazy_image import open_array
 from napari_deepcrf.inference.memory import check_room, volume_bytes
-from napari_deepcrf.inference.predictor import Predictor, Progress, check_image
+from napari_deepcrf.inference.predictor import Predictor, ProgressCallback, check_image
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
 
 
@@ -26,7 +26,7 @@ def segment_volume(
     crf: DenseCRF | None = None,
     channel_axis: int | None = None,
     memory: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> NDArray[np.uint8]:
     """Label a stack with the network plane by plane and one 3-D CRF over Z or T.
 

@@ -191,8 +191,8 @@ class Annotating(Coordinator):
             # what is shown was fitted to strokes that are there no more
             self._learning.end_live()
             self._panel.show_live(str(error))
-            if not self.context.runner.is_busy("look"):
-                self.start(self._learning.look)  # the stroke to come need not wait for it
+            if not self.context.runner.is_busy("features"):
+                self.start(self._learning.prepare_live)  # the stroke to come need not wait for it
         else:
             self._panel.show_live("")
             self.live_wanted.emit(job)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
-from napari_deepcrf.plugin.turns import Turns
+from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session.comparison import compare
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ class Comparing(Coordinator):
         self._leaving: list[Labels] = []
         self._visible: dict[Any, bool] = {}
         self._job: Job | None = None
-        self._turns = Turns(self)
+        self._step_runner = StepRunner(self)
         panel.view_chosen.connect(self.show)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
-        context.cleanup.callback(self._turns.stop)
+        context.cleanup.callback(self._step_runner.stop)
 
     @property
     def is_waiting(self) -> bool:
         """Whether layers are about to come or go."""
-        return self._turns.is_waiting
+        return self._step_runner.is_waiting
 
     def compare(
         self,
@@ -79,7 +79,7 @@ class Comparing(Coordinator):
         if plane is None or image is None or plane.source.key != event.image_key:
             self.clear()
             return
-        self._turns.run(self._show(event, image, plane.placement))
+        self._step_runner.run(self._show(event, image, plane.placement))
 
     def _show(self, event: Comparison, image: Any, placement: Placement) -> Iterator[None]:
         yield from self._remove()
@@ -132,7 +132,7 @@ class Comparing(Coordinator):
         for other, visible in hidden.items():
             other.visible = visible
         self._panel.show_changed(None, "")
-        self._turns.run(self._remove())
+        self._step_runner.run(self._remove())
 
     def _remove(self) -> Iterator[None]:
         while self._leaving:

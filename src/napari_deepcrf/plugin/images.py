@@ -192,7 +192,7 @@ def label_source(
         key=(revisions.key(layer), confidence),
         name=layer.name,
         class_names=names,
-        read=lambda: scores_from_labels(np.array(data), len(names), confidence, zero="class"),
+        read=lambda: scores_from_labels(np.array(data), len(names), confidence),
     )
 
 

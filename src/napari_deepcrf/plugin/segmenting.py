@@ -12,7 +12,7 @@ from napari_deepcrf.plugin.images import has_pixels_of
 from napari_deepcrf.plugin.label_layers import recolour
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.plugin.sliding import Sliding
-from napari_deepcrf.plugin.turns import Turns
+from napari_deepcrf.plugin.step_runner import StepRunner
 
 if TYPE_CHECKING:
     from napari_deepcrf.plugin.images import Plane
@@ -47,7 +47,7 @@ class Segmenting(Coordinator):
         self._places: dict[Any, tuple[object, Plane]] = {}
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
-        self._turns = Turns(self)
+        self._step_runner = StepRunner(self)
         self.sliding = Sliding(context, layers, crf_panel, self)
         self._connect()
         context.cleanup.callback(self.stop)
@@ -100,13 +100,13 @@ class Segmenting(Coordinator):
         """Stop the timers; nothing more is shown."""
         self._debounce.stop()
         self._idle.stop()
-        self._turns.stop()
+        self._step_runner.stop()
 
     @property
     def is_waiting(self) -> bool:
         """Whether something is about to happen: a debounced change, or layers to be shown."""
         timers = self._debounce.isActive() or self._idle.isActive()
-        return timers or self._turns.is_waiting or self.sliding.is_waiting
+        return timers or self._step_runner.is_waiting or self.sliding.is_waiting
 
     def change(self, changes: dict[str, Any]) -> None:
         """Change CRF settings, as a slider does; impossible ones are refused in one line."""
@@ -122,7 +122,7 @@ class Segmenting(Coordinator):
 
     def _measure(self) -> None:
         """Compute the KL curve once nothing else is wanted of the CRF."""
-        if not self.context.runner.is_busy("segment", "refine", "part", "live"):
+        if not self.context.runner.is_busy("segment", "refine", "region", "live"):
             self.start(self.session.measure)
 
     def _on_settings_changed(self, _settings: object) -> None:
@@ -150,7 +150,7 @@ class Segmenting(Coordinator):
         owner, plane = place
         first = self._layers.get("history") is None
         self._show_in_panels(result)
-        self._turns.run(self._show(result, owner, plane, first=first))
+        self._step_runner.run(self._show(result, owner, plane, first=first))
 
     def _show_in_panels(self, result: Result) -> None:
         self._crf.show_changes(result.changed)

@@ -10,14 +10,14 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal, single_shot
-from napari_deepcrf.session.partial import Region, visible_region
+from napari_deepcrf.session.region import Region, visible_region
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
     from napari_deepcrf.plugin.result_layers import ResultLayers
-    from napari_deepcrf.session.events import PartReady
+    from napari_deepcrf.session.events import RegionReady
 
 LARGE = 12_000_000
 """Classes × pixels from which on the whole takes too long to slide: a good half second."""
@@ -44,10 +44,10 @@ class Sliding(Coordinator):
         self._layers, self._panel = layers, panel
         self._shown: Labels | None = None
         self._hidden: Any = None
-        self._part = single_shot(self, PART_AFTER_MS, self._refine_part)
+        self._part = single_shot(self, PART_AFTER_MS, self._refine_region)
         self._whole = single_shot(self, WHOLE_AFTER_MS, self._refine_whole)
         self._tidy = single_shot(self, TIDY_AFTER_MS, self._remove)
-        self.session.part_ready.connect(self._show)
+        self.session.region_ready.connect(self._show)
         self.session.result_changed.connect(self._hide)
         self.session.image_changed.connect(self.clear)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
@@ -103,10 +103,10 @@ class Sliding(Coordinator):
         zoom = scene.camera.zoom * float(np.mean(np.abs(history.scale[-2:])))
         return visible_region(tuple(first), tuple(last), image.shape, 1 / zoom, most=MOST_PIXELS)
 
-    def _refine_part(self) -> None:
+    def _refine_region(self) -> None:
         region = self._region()
         if region is not None and self.session.can_refine() and not self.session.fresh:
-            self.start(lambda: self.session.refine_part(region))
+            self.start(lambda: self.session.refine_region(region))
 
     def _refine_whole(self) -> None:
         if self._panel.is_sliding():
@@ -114,7 +114,7 @@ class Sliding(Coordinator):
         else:
             self.whole_wanted.emit()
 
-    def _show(self, event: PartReady) -> None:
+    def _show(self, event: RegionReady) -> None:
         plane, image = self.context.choice.plane, self.context.choice.layer
         if plane is None or image is None or plane.source.key != event.identity.image:
             return
@@ -131,7 +131,7 @@ class Sliding(Coordinator):
             self._shown.visible = True
             return
         layer = label_layer(
-            event.labels, placement, name=f"{image.name} [visible part]", role="part", opacity=0.6
+            event.labels, placement, name=f"{image.name} [visible part]", role="region", opacity=0.6
         )
         names = self.session.class_names
         show_classes(layer, names, self.context.colours(names))

@@ -13,7 +13,7 @@ from napari_deepcrf.interrupt import Interrupted, interruptible
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.events import Event, Job
 
-LANES = dict.fromkeys(("segment", "refine", "part", "measure", "look", "live"), "crf")
+LANES = dict.fromkeys(("segment", "refine", "region", "measure", "features", "live"), "crf")
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 

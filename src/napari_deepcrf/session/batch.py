@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from napari_deepcrf.session.crf_from_settings import (
+    dense_crf,
+    fit_to_channels,
+    learned_compatibility,
+)
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.networks import interruptible_network
-from napari_deepcrf.session.refiner import dense_crf, fit_to_channels, learned_compatibility
+from napari_deepcrf.session.interruptible_network import interruptible_network
 
 if TYPE_CHECKING:
     from napari_deepcrf.inference.stack import StackLabels

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_deepcrf.session.crf_from_settings import learned_compatibility
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF

@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
-    from napari_deepcrf.session.partial import Region
-    from napari_deepcrf.session.refiner import UnaryCache
+    from napari_deepcrf.session.region import Region
     from napari_deepcrf.session.results import Identity, Result
+    from napari_deepcrf.session.unary_cache import UnaryCache
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,6 @@ class ModelReady:
 
 
 @dataclass(frozen=True)
-class ModelSaved:
-    """The model in use lies whole in this file."""
-
-    path: Path
-
-
-@dataclass(frozen=True)
 class ResultReady:
     """A whole result; ``cache`` is set when new unaries were computed for it."""
 
@@ -50,7 +42,7 @@ class ResultReady:
 
 
 @dataclass(frozen=True, eq=False)
-class PartReady:
+class RegionReady:
     """Labels (h, w) of a region at reduced resolution, to look at until the whole is done."""
 
     identity: Identity

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_deepcrf.session.events import Job
 
-RESULT_KINDS = ("segment", "refine", "part", "live")
+RESULT_KINDS = ("segment", "refine", "region", "live")
 """Kinds whose outcome belongs to one image and one source of scores."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,13 +79,10 @@ def scores_from_probabilities(values: Array) -> Array:
     return np.asarray(np.log(np.maximum(values, 1e-6)), dtype=np.float32)
 
 
-def scores_from_labels(
-    labels: Array, num_classes: int, confidence: float, *, zero: Literal["class", "unknown"]
-) -> Array:
+def scores_from_labels(labels: Array, num_classes: int, confidence: float) -> Array:
     """Turn an (H, W) label image into (L, H, W) scores.
 
-    The labelled class gets probability ``confidence``, the others share the rest. With
-    ``zero="unknown"`` pixels of value 0 are uniform and value k stands for class k − 1.
+    The labelled class gets probability ``confidence``, the others share the rest.
 
     Raises
     ------
@@ -95,16 +92,11 @@ def scores_from_labels(
     labels = np.asarray(labels).astype(np.int64)
     if not 1 / num_classes < confidence < 1:
         raise ValueError(f"confidence: expected between 1/{num_classes} and 1, got {confidence:g}")
-    index = labels - 1 if zero == "unknown" else labels
-    lowest = -1 if zero == "unknown" else 0
-    if index.min() < lowest or index.max() >= num_classes:
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"labels: expected values for {num_classes} classes, got up to {labels.max()}"
         )
     other = np.log((1 - confidence) / (num_classes - 1))
     scores = np.full((num_classes, *labels.shape), other, np.float32)
-    known = index >= 0
-    rows, columns = np.nonzero(known)
-    scores[index[known], rows, columns] = np.log(confidence)
-    scores[:, ~known] = 0.0
+    np.put_along_axis(scores, labels[None], np.log(confidence), axis=0)
     return scores

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_deepcrf.session.crf_from_settings import learned_compatibility
 from napari_deepcrf.session.events import (
     DivergenceReady,
     Event,
     ModelReady,
-    ModelSaved,
     Progress,
     ResultReady,
 )
-from napari_deepcrf.session.networks import interruptible_network
-from napari_deepcrf.session.refiner import UnaryCache, learned_compatibility
+from napari_deepcrf.session.interruptible_network import interruptible_network
 from napari_deepcrf.session.results import Identity, ResultBuilder
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -40,7 +40,6 @@ def save_model(model: DeepCRF, path: Path) -> Iterator[Event]:
     """Write a checkpoint whole, or leave what was there."""
     yield Progress(f"Saving {path.name}")
     model.save(path)
-    yield ModelSaved(path)
 
 
 def segment_image(

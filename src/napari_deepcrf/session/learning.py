@@ -105,7 +105,7 @@ class Learning:
             self.session.choose_model(name, model)
             self.settled.emit(False)
 
-    def look(self) -> Job | None:
+    def prepare_live(self) -> Job | None:
         """Job that computes what live mode needs of the image before any stroke; None if it has."""
         session = self.session
         image, model, key = session.image, session.model, session.model_key
@@ -113,8 +113,8 @@ class Learning:
             return None
         if self._features is not None and self._features.is_of(image, key):
             return None
-        steps = lambda: live.look(image, model, key)  # noqa: E731 - the job's generator
-        return session.job("look", "Looking at the image", steps, quiet=True)
+        steps = lambda: live.prepare(image, model, key)  # noqa: E731 - the job's generator
+        return session.job("features", "Computing features", steps, quiet=True)
 
     def live(self, annotation: Array) -> Job:
         """Job that fits the top layer to the scribbles (H, W) and refines with it.

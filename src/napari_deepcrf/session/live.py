@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.refiner import UnaryCache
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ class FeatureCache:
         return (self.image_key, self.model_name) == (image.key, model_name)
 
 
-def look(image: ImageSource, model: DeepCRF, model_name: str) -> Iterator[Event]:
+def prepare(image: ImageSource, model: DeepCRF, model_name: str) -> Iterator[Event]:
     """What the first fit waits for most, ahead of it: yields progress and a `FeatureCache`."""
     yield Progress("Computing features")
     yield compute_features(image, model, model_name)

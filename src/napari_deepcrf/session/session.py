@@ -17,12 +17,12 @@ from napari_deepcrf.session.events import (
     Event,
     Job,
     ModelReady,
-    PartReady,
+    RegionReady,
     ResultReady,
 )
-from napari_deepcrf.session.partial import Region, refine_part
-from napari_deepcrf.session.refiner import UnaryCache
+from napari_deepcrf.session.region import Region, refine_region
 from napari_deepcrf.session.state import SessionState
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 
 class Session(SessionState):
@@ -52,7 +52,7 @@ class Session(SessionState):
         if image is None:
             raise ValueError("image: expected an image to be chosen, got none")
         identity = self.identity
-        self._generations.supersede("refine", "part")
+        self._generations.supersede("refine", "region")
         if scores is not None:
             return self.job(
                 "segment",
@@ -87,10 +87,10 @@ class Session(SessionState):
         cache, identity = self._scores_at_hand(), self.identity
         return self.job("refine", "Refining", lambda: jobs.refine(cache, identity))
 
-    def refine_part(self, region: Region) -> Job:
+    def refine_region(self, region: Region) -> Job:
         """Job that refines only a region, at reduced resolution; see `refine` for what raises."""
-        steps = partial(refine_part, self._scores_at_hand(), self.identity, region)
-        return self.job("part", "Refining", steps, quiet=True)
+        steps = partial(refine_region, self._scores_at_hand(), self.identity, region)
+        return self.job("region", "Refining", steps, quiet=True)
 
     def _scores_at_hand(self) -> UnaryCache:
         if self._cache is None or not self.can_refine():
@@ -114,10 +114,10 @@ class Session(SessionState):
         elif isinstance(event, ResultReady):
             if event.cache is not None:
                 self._cache = event.cache
-            self._generations.supersede("measure", "part")
+            self._generations.supersede("measure", "region")
             self._show_result(event.result)
-        elif isinstance(event, PartReady):
-            self.part_ready.emit(event)
+        elif isinstance(event, RegionReady):
+            self.region_ready.emit(event)
         elif isinstance(event, DivergenceReady):
             self.divergence_changed.emit(event.values)
         return True

@@ -9,12 +9,12 @@ from weakref import WeakValueDictionary
 
 from psygnal import Signal
 
-from napari_deepcrf.session.events import PartReady
+from napari_deepcrf.session.events import RegionReady
 from napari_deepcrf.session.generations import RESULT_KINDS, Generations
 from napari_deepcrf.session.images import ImageSource, ScoreSource
-from napari_deepcrf.session.refiner import UnaryCache
 from napari_deepcrf.session.results import Identity, Result, memory_needed
 from napari_deepcrf.session.settings import MAX_ITERATIONS, CRFSettings, Keep
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
     from napari_deepcrf.models import DeepCRF
@@ -32,7 +32,7 @@ class SessionState:
     settings_changed = Signal(CRFSettings)
     result_changed = Signal(object)
     """Result or None"""
-    part_ready = Signal(PartReady)
+    region_ready = Signal(RegionReady)
     """Labels of the part looked at, ahead of the whole result"""
     freshness_changed = Signal(bool)
     """False once the result no longer belongs to the image, model and settings chosen"""
@@ -165,7 +165,7 @@ class SessionState:
         settings = self._settings.with_(**changes)
         if settings != self._settings:
             self._settings = settings
-            self._generations.supersede("refine", "part")
+            self._generations.supersede("refine", "region")
             self.settings_changed.emit(settings)
             self._update_freshness()
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_deepcrf.interrupt import raise_if_interrupted
 from napari_deepcrf.session.events import Event, Progress
-from napari_deepcrf.session.networks import interruptible_network
+from napari_deepcrf.session.interruptible_network import interruptible_network
 
 if TYPE_CHECKING:
     from napari_deepcrf.data.samples import Sample, SegmentationDataset
@@ -127,7 +127,7 @@ def _preview_image(plan: TrainingPlan) -> PreviewImage | None:
     return PreviewImage(image=plan.preview.read(), key=plan.preview.key, every_s=PREVIEW_EVERY_S)
 
 
-class Part:
+class Subset:
     """Some samples of a dataset, read one by one: between two of them the job can be stopped."""
 
     def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
@@ -171,18 +171,18 @@ def _datasets(
     return _whole(train), _whole(val), "that of VOC's val images"
 
 
-def _whole(dataset: SegmentationDataset) -> Part:
-    return Part(dataset, range(len(dataset)))
+def _whole(dataset: SegmentationDataset) -> Subset:
+    return Subset(dataset, range(len(dataset)))
 
 
 def _split(pairs: SegmentationDataset) -> tuple[SegmentationDataset, SegmentationDataset, str]:
     """Hold every fifth pair out; of few ones, measure on those trained on and say so."""
     numbers = range(len(pairs))
     if len(pairs) < ENOUGH_TO_HOLD_OUT:
-        return Part(pairs, numbers), Part(pairs, numbers), "that of the training images"
+        return Subset(pairs, numbers), Subset(pairs, numbers), "that of the training images"
     held_out = numbers[ENOUGH_TO_HOLD_OUT - 1 :: ENOUGH_TO_HOLD_OUT]
     rest = [n for n in numbers if n not in held_out]
-    return Part(pairs, rest), Part(pairs, held_out), f"that of {len(held_out)} held out"
+    return Subset(pairs, rest), Subset(pairs, held_out), f"that of {len(held_out)} held out"
 
 
 def _validate_often(config: TrainConfig) -> TrainConfig:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from napari_deepcrf.session import ImageSource
-from napari_deepcrf.session.events import PartReady
-from napari_deepcrf.session.partial import Region, reduced, visible_region
+from napari_deepcrf.session.events import RegionReady
+from napari_deepcrf.session.region import Region, reduced, visible_region
 
 
 def run(session, job):
@@ -18,10 +18,10 @@ def segmented(session):
 
 def test_a_region_at_full_resolution_is_a_cut_of_the_image(segmented, image):
     parts = []
-    segmented.part_ready.connect(parts.append)
+    segmented.region_ready.connect(parts.append)
     segmented.change_settings(theta_alpha=9.0, w_bilateral=4.0)
     region = Region(top=4, bottom=33, left=10, right=51, step=1)
-    run(segmented, segmented.refine_part(region))
+    run(segmented, segmented.refine_region(region))
     (part,) = parts
     assert part.labels.shape == (29, 41)
     assert part.region == region
@@ -33,24 +33,24 @@ def test_a_region_at_full_resolution_is_a_cut_of_the_image(segmented, image):
 
 def test_the_whole_image_as_a_region_is_the_whole_result(segmented, image):
     segmented.change_settings(theta_alpha=9.0)
-    (event,) = run(segmented, segmented.refine_part(Region(0, 41, 0, 53, step=1)))
+    (event,) = run(segmented, segmented.refine_region(Region(0, 41, 0, 53, step=1)))
     run(segmented, segmented.refine())
     np.testing.assert_array_equal(event.labels, segmented.result.labels)
 
 
 def test_a_part_is_cut_once_and_late_ones_are_dropped(segmented):
     region = Region(0, 40, 0, 52, step=2)
-    run(segmented, segmented.refine_part(region))
-    _, cut = segmented.cache.part
+    run(segmented, segmented.refine_region(region))
+    _, cut = segmented.cache.reduced
     assert cut.scores.shape == (3, 20, 26)
     np.testing.assert_allclose(
         cut.scores[1, 3, 5], segmented.cache.scores[1, 6:8, 10:12].mean(), rtol=1e-5
     )
     segmented.change_settings(w_spatial=2.0)
-    job = segmented.refine_part(region)
+    job = segmented.refine_region(region)
     events = list(job.steps())
-    assert segmented.cache.part[1] is cut
-    assert isinstance(events[0], PartReady)
+    assert segmented.cache.reduced[1] is cut
+    assert isinstance(events[0], RegionReady)
     segmented.choose_image(ImageSource("b", "b", (41, 53), lambda: None))
     assert not any(segmented.receive(job, event) for event in events)
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_deepcrf.session.crf_from_settings import dense_crf, fit_to_channels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_deepcrf.crf import DenseCRF
     from napari_deepcrf.crf.prepared import PreparedImages
-    from napari_deepcrf.models import DeepCRF
-    from napari_deepcrf.session.partial import Region
+    from napari_deepcrf.session.region import Region
     from napari_deepcrf.session.settings import CRFSettings
 
 Array = npt.NDArray[Any]
-Width = float | tuple[float, ...]
 _Result = TypeVar("_Result")
 
 
@@ -41,8 +41,8 @@ class UnaryCache:
     rows: tuple[int, ...] | None = None
     """The classes of the L rows of scores, ascending, where the others are out of the question;
     None: all of ``class_names``."""
-    part: tuple[Region, UnaryCache] | None = field(default=None, repr=False)
-    """The region looked at last, cut out, with its own lattices."""
+    reduced: tuple[Region, UnaryCache] | None = field(default=None, repr=False)
+    """The region looked at last, cut out and reduced, with its own lattices."""
     _prepared: PreparedImages | None = field(default=None, repr=False)
 
     def adopt_lattices(self, other: UnaryCache) -> None:
@@ -115,57 +115,3 @@ class UnaryCache:
         with torch.inference_mode():
             self._prepared = crf.prepare(image, previous=self._prepared)
         return crf, scores, image
-
-
-def fit_to_channels(settings: CRFSettings, channels: int) -> CRFSettings:
-    """The settings for an image with so many channels.
-
-    Colour widths of another number, as learned on RGB, give way to their geometric mean.
-    """
-
-    def fit(widths: Width) -> Width:
-        if not isinstance(widths, tuple) or len(widths) == channels:
-            return widths
-        return float(np.exp(np.mean(np.log(widths))))
-
-    extra = [
-        kernel
-        if kernel.theta_colour is None
-        else replace(kernel, theta_colour=fit(kernel.theta_colour))
-        for kernel in settings.extra_kernels
-    ]
-    return settings.with_(
-        theta_beta=fit(settings.parameters.theta_beta), extra_kernels=tuple(extra)
-    )
-
-
-def learned_compatibility(model: DeepCRF) -> Array | None:
-    """A copy of a model's label compatibility; None for Potts."""
-    values = model.crf.compatibility()
-    return None if values is None else values.detach().cpu().numpy().copy()
-
-
-def dense_crf(
-    settings: CRFSettings, *, channels: int, compatibility: Array | None = None
-) -> DenseCRF:
-    """The module that runs mean field with these settings on images of so many channels."""
-    import torch
-
-    from napari_deepcrf.crf import DenseCRF
-
-    kind = "potts" if compatibility is None else "full" if compatibility.ndim == 2 else "diagonal"
-    crf = DenseCRF(
-        settings.parameters,
-        iterations=settings.iterations,
-        normalization=settings.normalization,
-        quality=settings.quality,
-        inference=settings.inference,
-        self_term=settings.self_term,
-        extra_kernels=settings.extra_kernels,
-        channels=channels,
-        compatibility=kind,
-        num_classes=None if compatibility is None else len(compatibility),
-    )
-    if compatibility is not None:
-        crf.compatibility.load_state_dict({"values": torch.from_numpy(compatibility)})
-    return crf

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin.qt import single_shot
 
 
-class Turns(QObject):
+class StepRunner(QObject):
     """Advances a generator by one step per turn of the event loop.
 
     A layer takes napari some 50 ms to add, and more to remove: several in one go would make the

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_deepcrf.session.events import Event, PartReady
-from napari_deepcrf.session.refiner import UnaryCache
+from napari_deepcrf.session.events import Event, RegionReady
 from napari_deepcrf.session.results import Identity
 from napari_deepcrf.session.settings import CRFSettings
+from napari_deepcrf.session.unary_cache import UnaryCache
 
 Array = npt.NDArray[Any]
 
@@ -62,13 +62,13 @@ def visible_region(
     return region if min(region.shape) >= 8 else None
 
 
-def refine_part(cache: UnaryCache, identity: Identity, region: Region) -> Iterator[Event]:
-    """Mean field on a region of cached scores; yields one `PartReady`."""
-    if cache.part is None or cache.part[0] != region:
-        cache.part = region, cut(cache, region)
-    _, part = cache.part
+def refine_region(cache: UnaryCache, identity: Identity, region: Region) -> Iterator[Event]:
+    """Mean field on a region of cached scores; yields one `RegionReady`."""
+    if cache.reduced is None or cache.reduced[0] != region:
+        cache.reduced = region, cut(cache, region)
+    _, part = cache.reduced
     labels = part.labels(reduced(identity.settings, region.step))
-    yield PartReady(identity, region, labels)
+    yield RegionReady(identity, region, labels)
 
 
 def cut(cache: UnaryCache, region: Region) -> UnaryCache:
