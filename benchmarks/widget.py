@@ -150,7 +150,7 @@ class Bench:
     def load(self) -> float:
         """Load the embedded model again."""
         old, start = self.dock.session.model, time.perf_counter()
-        self.dock.load_model("voc-compact")
+        self.dock.model_choice.load("voc-compact")
         wait(lambda: self.dock.session.model is not old)
         self.idle()
         return time.perf_counter() - start

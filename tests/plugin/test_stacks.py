@@ -204,7 +204,7 @@ def test_a_zarr_image_is_segmented_in_tiles(open_app, photo, tmp_path):
     app.dock.batching.segment_folder(tmp_path / "slide.zarr")
     app.idle()
     panel = app.dock.batch_panel
-    assert "1 label images written" in panel.note.text()
+    assert "1 label images written" in panel.folder_note.text()
     labels = zarr.open_group(tmp_path / "labels" / "slide.ome.zarr", mode="r")["0"][:]
     expected = with_settings(app.dock.session.model, app.dock.session.settings)
     np.testing.assert_array_equal(labels, Predictor(expected, device="cpu").labels(photo))

@@ -87,7 +87,7 @@ def test_a_folder_is_segmented(open_app, photo, tmp_path):
     panel.set_folders(str(tmp_path), str(tmp_path / "labels"))
     panel.run.click()
     app.idle()
-    assert "2 label images written" in panel.note.text()
+    assert "2 label images written" in panel.folder_note.text()
     written = sorted((tmp_path / "labels").glob("*.png"))
     assert [path.name for path in written] == ["a.png", "b.png"]
     with Image.open(written[0]) as image:

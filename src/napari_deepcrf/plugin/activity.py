@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.plugin.panels.status_panel import StatusPanel
     from napari_deepcrf.plugin.workers import Runner
 
-LONG = ("warm-up", "model", "segment", "train", "batch")
+LONG = ("warm-up", "model", "segment", "train", "batch", "tiles")
 """Kinds of jobs worth a bar in napari's activity dock."""
 
 

@@ -66,7 +66,8 @@ class Batching(Coordinator):
         """Show the planes of a stack as they are done."""
         filling = self._filling
         if isinstance(event, Progress):
-            self._panel.note.setText(event.text)
+            note = self._panel.folder_note if filling is None else self._panel.note
+            note.setText(event.text)
         elif isinstance(event, StackOpened) and filling is not None:
             self.add_layer(filling.open(event))
             self._look()
@@ -169,7 +170,6 @@ class Batching(Coordinator):
         plane, name = self.context.choice.plane, self.session.model_name
         stack = () if plane is None else plane.stack_shape
         self._panel.show_choice(
-            "" if plane is None else plane.source.name,
             [n for n in stack if n > 1],
             Path(name).name or "that is loaded",
         )

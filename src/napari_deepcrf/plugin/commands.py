@@ -84,7 +84,7 @@ def segment_folder() -> None:
 
 def open_model() -> None:
     """Ask for a model's file, and use it."""
-    open_dock().open_model()
+    open_dock().model_choice.open()
 
 
 def back_to_learned() -> None:

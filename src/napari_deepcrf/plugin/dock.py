@@ -10,13 +10,15 @@ from qtpy.QtCore import QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_deepcrf.crf import CRFParameters
-from napari_deepcrf.plugin import folders, loading, preferences
+from napari_deepcrf.plugin import preferences
 from napari_deepcrf.plugin.activity import Activity
 from napari_deepcrf.plugin.annotating import Annotating
 from napari_deepcrf.plugin.batching import Batching
 from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.garbage import LastingObjects
 from napari_deepcrf.plugin.image_choice import ImageChoice
 from napari_deepcrf.plugin.keys import add_digit_shortcuts, bind_keys
+from napari_deepcrf.plugin.model_choice import ModelChoice
 from napari_deepcrf.plugin.panels.annotate_panel import KEYS, AnnotatePanel
 from napari_deepcrf.plugin.panels.batch_panel import BatchPanel
 from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
@@ -29,17 +31,21 @@ from napari_deepcrf.plugin.panels.view_panel import ViewPanel
 from napari_deepcrf.plugin.readout import Readout
 from napari_deepcrf.plugin.result_layers import ResultLayers
 from napari_deepcrf.plugin.segmenting import Segmenting
+from napari_deepcrf.plugin.tiling import Tiling
 from napari_deepcrf.plugin.tools import Tools
 from napari_deepcrf.plugin.training_control import TrainingControl
 from napari_deepcrf.plugin.workers import Runner
-from napari_deepcrf.session import CRFSettings, Job, ModelReady, Progress, Session
+from napari_deepcrf.session import CRFSettings, Job, Progress, Session
 from napari_deepcrf.session.learning import Learning
 
 if TYPE_CHECKING:
     import napari.viewer
 
 DOCK_WIDTH = 300
-FALLBACK_MODEL = "voc-compact"
+TELL_PROGRESS = ("train", "batch", "tiles")
+"""Kinds of jobs whose panels show how far they are, too."""
+OUTSIDE_SESSION = ("warm-up", "autosave", "restore")
+"""Kinds of jobs that make nothing of the session's."""
 
 
 class DeepCRFWidget(QWidget):
@@ -56,6 +62,7 @@ class DeepCRFWidget(QWidget):
         )
         self.runner = Runner(self)
         self._cleanup = ExitStack()
+        LastingObjects(self.viewer, self.runner, self._cleanup, self)
         self._build_panels()
         self.learning = Learning(self.session)
         self.image_choice = ImageChoice(
@@ -69,6 +76,7 @@ class DeepCRFWidget(QWidget):
             self.learning.classes,
             self._cleanup,
         )
+        self.model_choice = ModelChoice(context, self.source_panel, self)
         self.result_layers = ResultLayers(viewer, context.colours)
         self.segmenting = Segmenting(
             context, self.result_layers, self.source_panel, self.crf_panel, self.view_panel, self
@@ -79,6 +87,7 @@ class DeepCRFWidget(QWidget):
         )
         self.tools = Tools(context, self.tools_panel, self)
         self.batching = Batching(context, self.batch_panel, self)
+        self.tiling = Tiling(context, self.batch_panel.tiles, self)
         self.readout = Readout(viewer, self.session, self.result_layers, self._cleanup)
         self._wire()
         self._show_settings()
@@ -118,24 +127,33 @@ class DeepCRFWidget(QWidget):
     def _wire(self) -> None:
         session, runner = self.session, self.runner
         self.source_panel.segment_clicked.connect(self.segment_when_ready)
-        self.source_panel.model_chosen.connect(self.load_model)
-        self.source_panel.open_model.connect(self.open_model)
-        self.source_panel.device_chosen.connect(self._choose_device)
         self.status_panel.cancel_clicked.connect(self.cancel)
-        coordinators = (
+        coordinators: tuple[Coordinator, ...] = (
+            self.model_choice,
             self.segmenting,
             self.annotating,
             self.training,
             self.tools,
             self.batching,
+            self.tiling,
         )
         for part in coordinators:
             part.refused.connect(self.status_panel.show_error)
+        self._receivers: dict[str, Coordinator] = {
+            "warm-up": self.model_choice,
+            "model": self.model_choice,
+            "autosave": self.annotating,
+            "restore": self.annotating,
+            "train": self.training,
+            "compare": self.training,
+            "objects": self.tools,
+            "batch": self.batching,
+            "tiles": self.tiling,
+        }
         self.annotating.live_wanted.connect(self.segmenting.submit)
-        self.training.segment_wanted.connect(self.segmenting.segment)
-        self.tools.segment_wanted.connect(self.segmenting.segment)
+        self.training.segment_wanted.connect(self._segment)
+        self.tools.segment_wanted.connect(self._segment)
         runner.delivered.connect(self._on_event)
-        runner.failed.connect(self._on_failed)
         self.activity = Activity(runner, self.status_panel, self)
         session.settings_changed.connect(self._show_settings)
         session.model_changed.connect(self._show_settings)
@@ -158,11 +176,7 @@ class DeepCRFWidget(QWidget):
         window = self.window()
         if window is not None:
             window.installEventFilter(self)
-        self._load_libraries()
-
-    def _load_libraries(self) -> None:
-        if not self.runner.is_busy("warm-up"):
-            self.runner.submit(Job("warm-up", 0, "Loading PyTorch", loading.warm_up))
+        self.model_choice.load_libraries()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """As wide as napari's own docks."""
@@ -170,35 +184,27 @@ class DeepCRFWidget(QWidget):
 
     # ---- use cases that belong to no panel ---------------------------------------------
 
-    def load_model(self, name: str) -> None:
-        """Load a zoo name or a file in the background."""
-        self.runner.submit(self.session.load_model(name))
-
     def segment_when_ready(self) -> None:
         """Segment, at once or as soon as the first model is loaded."""
         if self.session.model is not None or self.session.scores is not None:
-            self.segmenting.segment()
+            self._segment()
             return
         self._segment_once_loaded = True
-        if not self.runner.is_busy("warm-up", "model"):
-            self._load_libraries()
+        if not self.runner.is_busy("model"):
+            self.model_choice.load_libraries()
+
+    def _segment(self) -> None:
+        """Segment the image; where the memory does not hold that, offer tiles instead."""
+        if self.tiling.offer():
+            self.show_tab("Batch")
+        else:
+            self.segmenting.segment()
 
     def cancel(self) -> None:
         """Stop what runs, as soon as its worker looks."""
         for job in self.runner.jobs:
             self.session.cancel(job)
         self.activity.cancel()
-
-    def _choose_device(self, device: str) -> None:
-        self.session.choose_device(device)
-        preferences.remember("device", device)
-
-    def open_model(self) -> None:
-        """Ask for a model's file, and use it."""
-        path = folders.ask_model(self)
-        self._list_models()
-        if path:
-            self.load_model(path)
 
     def show_tab(self, title: str) -> None:
         """Show the tab of this title."""
@@ -218,61 +224,31 @@ class DeepCRFWidget(QWidget):
     # ---- what jobs tell ----------------------------------------------------------------
 
     def _on_event(self, job: Job, event: Any) -> None:
+        receiver = self._receivers.get(job.kind)
         if isinstance(event, Progress):
-            if job.kind == "train":
-                self.training.receive(event)
-            elif job.kind == "batch":
-                self.batching.receive(event)
-        elif isinstance(event, loading.Ready):
-            if self.session.device not in dict(event.devices):
-                self.session.choose_device("auto")
-            self.source_panel.set_devices(event.devices, self.session.device, event.note)
-            self._models = event.models
-            self._list_models()
-            if self.session.model is None:
-                self.load_model(preferences.recall("model"))
-            rest = Job("kernels", 0, "Preparing kernels", loading.warm_up_the_rest, quiet=True)
-            self.runner.submit(rest)
-        elif job.kind in ("autosave", "restore"):
-            self.annotating.receive(event)
-        elif self.session.receive(job, event):
-            self.learning.receive(event)
-            if isinstance(event, ModelReady):
-                preferences.remember("model", event.name)
-            receivers: dict[str, Coordinator] = {
-                "train": self.training,
-                "compare": self.training,
-                "objects": self.tools,
-                "batch": self.batching,
-            }
-            if job.kind in receivers:
-                receivers[job.kind].receive(event)
-            if self._segment_once_loaded and self.session.model is not None:
-                self._segment_once_loaded = False
-                self.segmenting.segment()
-
-    def _on_failed(self, job: Job, _message: str) -> None:
-        # the model remembered from last time may have been moved away
-        if job.kind == "model" and self.session.model is None and not self._fell_back:
-            self._fell_back = True
-            self.load_model(FALLBACK_MODEL)
+            wanted = job.kind in TELL_PROGRESS
+        elif job.kind in OUTSIDE_SESSION:
+            wanted = True
+        else:
+            wanted = self.session.receive(job, event)
+            if wanted:
+                self.learning.receive(event)
+        if wanted and receiver is not None:
+            receiver.receive(event)
+        if self._segment_once_loaded and self.session.model is not None:
+            self._segment_once_loaded = False
+            self._segment()
 
     # ---- showing state -----------------------------------------------------------------
 
-    _models: tuple[str, ...] = ()
     _segment_once_loaded = False
     _closing = False
-    _fell_back = False
-
-    def _list_models(self) -> None:
-        self.source_panel.set_models(self._models, self.session.model_name)
 
     def _show_settings(self, _event: object = None) -> None:
         learned = self.session.learned_settings
         self.crf_panel.show_settings(
             self.session.settings, None if learned is None else learned.parameters
         )
-        self._list_models()
 
     def _show_freshness(self) -> None:
         shown = self.result_layers.is_shown(self.image_choice.layer)

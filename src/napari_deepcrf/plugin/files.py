@@ -24,7 +24,7 @@ def model_reader(path: str | list[str]) -> Reader | None:
 def _use_model(path: str | list[str]) -> list[LayerData]:
     from napari_deepcrf.plugin.commands import open_dock
 
-    open_dock().load_model(path[0] if isinstance(path, list) else path)
+    open_dock().model_choice.load(path[0] if isinstance(path, list) else path)
     return [(None,)]  # napari's sign for: read, but nothing to show
 
 

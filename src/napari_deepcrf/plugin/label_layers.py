@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 
 def label_layer(
-    data: np.ndarray, placement: Placement, *, name: str, role: str, **options: Any
+    data: np.ndarray | Sequence[Any], placement: Placement, *, name: str, role: str, **options: Any
 ) -> Labels:
     """A layer of (H, W) labels of one plane, of the image's whole stack, or with axes before both.
 
-    ``role`` marks it as ours in its metadata: such layers are neither images nor scores to us.
+    A sequence of arrays, the finest first, makes a multiscale layer. ``role`` marks the layer as
+    ours in its metadata: such layers are neither images nor scores to us.
     """
     from napari.layers import Labels
 
     return Labels(
-        on_axes_of(placement, data) if data.ndim == 2 else data,
+        on_axes_of(placement, data) if isinstance(data, np.ndarray) and data.ndim == 2 else data,
         name=name,
         metadata={"deepcrf": role},
         **{**placement.layer_kwargs(), **options},

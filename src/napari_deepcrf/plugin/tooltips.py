@@ -77,6 +77,11 @@ TOOLTIPS: Final[dict[str, str]] = {
     "table": "Number, area in pixels, mean probability of the class, and mean entropy of the "
     "marginals along the border. Click a row to go to the object.",
     "minimum": "Regions with fewer pixels are left out.",
+    "tiles": "Label an image of any size tile by tile, with the memory that there is. Cancel keeps "
+    "the finished tiles; the same image, model and settings go on from them.",
+    "tiles_view": "How many pixels the network sees side by side: about the size of the images "
+    "that the model was made for. Larger: only larger objects are found.",
+    "tiles_out": "Folder for the labels, an OME-Zarr image that is written tile by tile.",
     "batch_stack": "Segment every plane of the stack into one labels layer, that in view first.",
     "batch_width": "Width of one CRF over the planes of a stack, in planes, so that labels agree "
     "from one to the next; all planes are in memory then. Off: each plane by itself.",

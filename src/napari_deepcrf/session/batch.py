@@ -64,7 +64,7 @@ def segment_stack(
     from napari_deepcrf.inference import Predictor
     from napari_deepcrf.inference.stack import StackLabels
 
-    yield from _kernels(model, device, settings)
+    yield from compile_kernels(model, device, settings)
     predictor = Predictor(with_settings(model, settings), device=device)
     stack = StackLabels(open_stack(), predictor, earlier=earlier)
     stack.focus(focus)
@@ -139,7 +139,7 @@ def segment_folder(
     from napari_deepcrf.batch.zarr_images import TilesDone
 
     images = find_images([folder])
-    yield from _kernels(model, device, settings)
+    yield from compile_kernels(model, device, settings)
     tuned = with_settings(model, settings)
     done = 0
     failures: list[str] = []
@@ -162,7 +162,7 @@ def segment_folder(
     yield Progress(f"{done} label images written to {out}", done, done)
 
 
-def _kernels(model: DeepCRF, device: str, settings: CRFSettings) -> Iterator[Event]:
+def compile_kernels(model: DeepCRF, device: str, settings: CRFSettings) -> Iterator[Event]:
     """What the CPU runs for so many classes; the kernels of one CRF over all planes are others."""
     from napari_deepcrf.device import resolve_device
     from napari_deepcrf.session.warm_up import CHANNELS, compile_missing

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_deepcrf.session import live, training
 from napari_deepcrf.session.annotations import ClassList
+from napari_deepcrf.session.tiles import memory_problem
 from napari_deepcrf.session.training import (
     LabelledImage,
     StopRequest,
@@ -109,7 +110,7 @@ class Learning:
         """Job that computes what live mode needs of the image before any stroke; None if it has."""
         session = self.session
         image, model, key = session.image, session.model, session.model_key
-        if image is None or model is None:
+        if image is None or model is None or memory_problem(session):
             return None
         if self._features is not None and self._features.is_of(image, key):
             return None
@@ -122,12 +123,15 @@ class Learning:
         Raises
         ------
         ValueError
-            If there is no image or no model, or fewer than two classes are annotated.
+            If there is no image or no model, fewer than two classes are annotated, or there is not
+            the memory for the image as a whole.
         """
         session = self.session
         image, model = session.image, session.model
         if image is None or model is None:
             raise ValueError("live: expected an image and a model, got none")
+        if problem := memory_problem(session):
+            raise ValueError(problem)
         if np.unique(annotation[annotation > 0]).size < 2:
             raise ValueError("scribbles: expected strokes of two or more classes, got fewer")
         self._revision += 1

@@ -22,6 +22,7 @@ from napari_deepcrf.session.events import (
 )
 from napari_deepcrf.session.region import Region, refine_region
 from napari_deepcrf.session.state import SessionState
+from napari_deepcrf.session.tiles import memory_problem
 from napari_deepcrf.session.unary_cache import UnaryCache
 
 
@@ -45,12 +46,15 @@ class Session(SessionState):
         Raises
         ------
         ValueError
-            If there is no image, or neither a model nor another tool's scores.
+            If there is no image, neither a model nor another tool's scores, or not the memory for
+            the image as a whole.
         """
         self.choose_fit("")
         image, scores, model, device = self._image, self._scores, self._model, self.device
         if image is None:
             raise ValueError("image: expected an image to be chosen, got none")
+        if problem := memory_problem(self):
+            raise ValueError(problem)
         identity = self.identity
         self._generations.supersede("refine", "region")
         if scores is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from qtpy.QtWidgets import QDoubleSpinBox, QGroupBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
+from napari_deepcrf.plugin.panels.tiles_panel import TilesPanel
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 
@@ -29,6 +30,8 @@ class BatchPanel(QWidget):
         super().__init__(parent)
         self.summary = QLabel()
         self.summary.setWordWrap(True)
+        self.tiles = TilesPanel()
+        self.stack_group = QGroupBox("The image's stack")
         self.stack = button("Segment all planes", "batch_stack")
         self.planes_width = QDoubleSpinBox()
         self.planes_width.setRange(0, 50)
@@ -42,9 +45,10 @@ class BatchPanel(QWidget):
         self.kind.addItems(FORMATS)
         self.run = button("Segment the folder", "batch_run")
         self.open = button("Open the labels' folder", "batch_open")
-        self.note = QLabel()
-        self.note.setWordWrap(True)
-        self.note.setToolTip(TOOLTIPS["batch_stack"])
+        self.note, self.folder_note = QLabel(), QLabel()
+        for note, tip in ((self.note, "batch_stack"), (self.folder_note, "batch_run")):
+            note.setWordWrap(True)
+            note.setToolTip(TOOLTIPS[tip])
         for pick in (self.choose_folder, self.choose_out):
             pick.setFixedWidth(32)
         self._lay_out()
@@ -67,14 +71,14 @@ class BatchPanel(QWidget):
         """The two folders as they are written there; empty for none."""
         return self.folder.text().strip(), self.out.text().strip()
 
-    def show_choice(self, image: str, stack: Sequence[int], model: str) -> None:
+    def show_choice(self, stack: Sequence[int], model: str) -> None:
         """Say what would be segmented by what; ``stack`` are the lengths of the stack's axes."""
         planes = math.prod(stack)
+        self.stack_group.setVisible(planes > 1)
         self.summary.setText(f"With the model {model} and the sliders as they are now.")
         self.stack.setText(f"Segment all {planes} planes" if planes > 1 else "Segment all planes")
-        single = f"{image} is a single plane." if image else "No image is chosen."
         if not self._running:
-            self.note.setText("" if planes > 1 else single)
+            self.note.clear()
         self._planes, self._axes = planes, len(stack)
         self._enable()
 
@@ -103,12 +107,12 @@ class BatchPanel(QWidget):
         outer.setContentsMargins(6, 6, 6, 6)
         outer.setSpacing(8)
         outer.addWidget(self.summary)
-        stack = QGroupBox("The image's stack")
-        layout = form(stack)
+        outer.addWidget(self.tiles)
+        layout = form(self.stack_group)
         add_row(layout, "3-D CRF", self.planes_width, "batch_width")
         layout.addRow(self.stack)
         layout.addRow(self.note)
-        outer.addWidget(stack)
+        outer.addWidget(self.stack_group)
         folder = QGroupBox("A folder of images")
         layout = form(folder)
         for text, line, pick, tip in (
@@ -120,5 +124,6 @@ class BatchPanel(QWidget):
         add_row(layout, "Format", self.kind, "batch_format")
         layout.addRow(self.run)
         layout.addRow(self.open)
+        layout.addRow(self.folder_note)
         outer.addWidget(folder)
         outer.addStretch(1)
