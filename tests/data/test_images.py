@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from napari_deepcrf.data.images import check_image, check_pixels
+from napari_deepcrf.data.images import as_channels, as_rgb
 
 
 def test_channels():
     grey = np.arange(80, dtype=np.uint8).reshape(8, 10)
     for image in (grey, grey[..., None], np.dstack([grey] * 3), np.dstack([grey] * 3 + [grey * 0])):
-        result = check_image(image)
+        result = as_rgb(image)
         assert result.dtype == np.float32
         np.testing.assert_array_equal(result, np.dstack([grey] * 3))
-    assert check_pixels(np.zeros((9, 8, 7), np.uint8)).shape == (9, 8, 7)
+    assert as_channels(np.zeros((9, 8, 7), np.uint8)).shape == (9, 8, 7)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_channels():
     ],
 )
 def test_grey_levels(pixels, highest):
-    result = check_image(pixels)
+    result = as_rgb(pixels)
     assert result.min() == 0
     assert result.max() == pytest.approx(highest)
 
@@ -44,9 +44,9 @@ def test_grey_levels(pixels, highest):
 )
 def test_bad_images_are_refused(image, message):
     with pytest.raises(ValueError, match=message):
-        check_image(image)
+        as_rgb(image)
 
 
 def test_no_numbers_are_refused():
     with pytest.raises(TypeError, match="image: expected numbers, got <U"):
-        check_image(np.array([["a"] * 9] * 9))
+        as_rgb(np.array([["a"] * 9] * 9))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.images import as_rgb
 from napari_deepcrf.inference.lazy_image import LazyImage, open_array
 
 
@@ -19,7 +19,7 @@ def _read(image) -> np.ndarray:
 
 
 def test_arrays_of_every_kind_give_the_same_pixels(colours, tmp_path):
-    expected = check_image(colours)[3:17, 5:21]
+    expected = as_rgb(colours)[3:17, 5:21]
     stored = zarr.create_array(tmp_path / "a.zarr", data=colours, chunks=(8, 8, 3))
     np.save(tmp_path / "a.npy", colours)
     kinds = [
@@ -67,15 +67,15 @@ def test_ome_zarr_names_its_channel_axis(colours, tmp_path, version):
     )
     group.create_array("full", data=np.moveaxis(colours, 2, 0).copy())
     group.create_array("half", data=np.moveaxis(colours[::2, ::2], 2, 0).copy())
-    np.testing.assert_array_equal(_read(tmp_path / "i.zarr"), check_image(colours)[3:17, 5:21])
+    np.testing.assert_array_equal(_read(tmp_path / "i.zarr"), as_rgb(colours)[3:17, 5:21])
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32, bool, np.int32])
 def test_grey_levels_are_those_of_a_single_image(colours, kind):
     values = (colours[..., 0].astype(float) * 100).astype(kind)
-    np.testing.assert_allclose(_read(values), check_image(values)[3:17, 5:21], rtol=1e-6)
+    np.testing.assert_allclose(_read(values), as_rgb(values)[3:17, 5:21], rtol=1e-6)
     unit = colours[..., 0] / np.float32(255)
-    np.testing.assert_allclose(_read(unit), check_image(unit)[3:17, 5:21], rtol=1e-6)
+    np.testing.assert_allclose(_read(unit), as_rgb(unit)[3:17, 5:21], rtol=1e-6)
 
 
 def test_only_what_is_asked_for_is_read():
@@ -92,7 +92,7 @@ def test_only_what_is_asked_for_is_read():
 
 
 def test_the_mean_is_that_of_the_grey_levels(colours):
-    np.testing.assert_allclose(LazyImage.of(colours).mean(), check_image(colours).mean((0, 1)))
+    np.testing.assert_allclose(LazyImage.of(colours).mean(), as_rgb(colours).mean((0, 1)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.images import as_rgb
 from napari_deepcrf.data.problems import empty_classes
 from napari_deepcrf.data.samples import VOID, DatasetError, Sample, check_sample
 
@@ -22,7 +22,7 @@ def from_annotation(labels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 class ArrayDataset:
-    """Pairs of an image, as `check_image` takes it, and an (H, W) integer annotation.
+    """Pairs of an image, as `as_rgb` takes it, and an (H, W) integer annotation.
 
     A stack (Z, H, W[, C]) with an annotation (Z, H, W) gives a sample for every plane that has an
     annotated pixel. ``class_names`` defaults to "class 1" … "class L", L being the largest
@@ -66,7 +66,7 @@ class ArrayDataset:
             problems.append(problem)
             return
         try:
-            pixels = check_image(image).round().astype(np.uint8)
+            pixels = as_rgb(image).round().astype(np.uint8)
         except (ValueError, TypeError) as error:
             problems.append(f"{title}: {str(error).removeprefix('image: ')}")
             return

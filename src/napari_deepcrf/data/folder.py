@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_deepcrf.data.arrays import MAX_CLASSES, from_annotation
 from napari_deepcrf.data.file_dataset import FileDataset, read_text
 from napari_deepcrf.data.image_files import read_image
-from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.images import as_rgb
 from napari_deepcrf.data.problems import check_files
 from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.data.voc import read_labels
@@ -83,7 +83,7 @@ class FolderDataset(FileDataset):
         return tuple(f"class {n + 1}" for n in range(min(highest, MAX_CLASSES)))
 
     def _read_image(self, path: Path) -> NDArray[np.uint8]:
-        return check_image(read_image(path)).round().astype(np.uint8)
+        return as_rgb(read_image(path)).round().astype(np.uint8)
 
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
         annotation = _read_annotation(path)

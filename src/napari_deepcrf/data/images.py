@@ -1,4 +1,4 @@
-"""Arrays from outside, checked and brought to grey levels of 0–255."""
+"""Arrays from outside as images: checked, and brought to grey levels of 0–255."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIN_SIDE = 8
 """Pixels of one cell of a network's score map."""
 
 
-def check_image(image: Any) -> NDArray[np.float32]:
+def as_rgb(image: Any) -> NDArray[np.float32]:
     """An image as (H, W, 3) float32 in 0–255.
 
     Accepts grey (H, W) or (H, W, 1), which is repeated, RGB, and RGBA, whose alpha is dropped.
@@ -21,7 +21,7 @@ def check_image(image: Any) -> NDArray[np.float32]:
     Raises ValueError for other shapes, fewer than 8 pixels a side, or values that are not
     finite, and TypeError for what holds no numbers.
     """
-    pixels = check_pixels(image)
+    pixels = as_channels(image)
     channels = pixels.shape[2]
     if channels == 1:
         return np.repeat(pixels, 3, axis=2)
@@ -30,8 +30,8 @@ def check_image(image: Any) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels[:, :, :3])
 
 
-def check_pixels(image: Any) -> NDArray[np.float32]:
-    """Like `check_image`, but (H, W, C) with all the channels that there are."""
+def as_channels(image: Any) -> NDArray[np.float32]:
+    """Like `as_rgb`, but (H, W, C) with all the channels that there are."""
     array = np.asarray(image)
     if array.dtype != bool and not (
         np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)

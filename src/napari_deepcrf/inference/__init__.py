@@ -12,9 +12,9 @@ from napari_deepcrf.inference.predictor import (
     Predictor,
     ProgressCallback,
     Segmentation,
-    check_image,
+    as_rgb,
     refine,
     segment,
 )
 
-__all__ = ["Predictor", "ProgressCallback", "Segmentation", "check_image", "refine", "segment"]
+__all__ = ["Predictor", "ProgressCallback", "Segmentation", "as_rgb", "refine", "segment"]

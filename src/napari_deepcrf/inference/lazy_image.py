@@ -40,7 +40,7 @@ class LazyImage:
     def of(cls, image: Any) -> LazyImage:
         """What `open_array` takes, as one image.
 
-        Grey levels are those of `check_image`. Other types than ``uint8`` and ``bool`` are read
+        Grey levels are those of `as_rgb`. Other types than ``uint8`` and ``bool`` are read
         once for their smallest and largest value.
 
         Raises
@@ -200,7 +200,7 @@ def _open_path(path: Path) -> tuple[Any, str]:
 
 
 def _grey_levels(pixels: da.Array) -> tuple[float, float]:
-    """Offset and factor that bring all values to 0–255, as `check_image` does for one array."""
+    """Offset and factor that bring all values to 0–255, as `as_rgb` does for one array."""
     if pixels.dtype == np.uint8:
         return 0.0, 1.0
     if pixels.dtype == bool:

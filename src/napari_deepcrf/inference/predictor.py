@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
-from napari_deepcrf.data.images import check_image, check_pixels
+from napari_deepcrf.data.images import as_channels, as_rgb
 from napari_deepcrf.device import network_precision, release_memory, resolve_device, with_fallback
 from napari_deepcrf.models.deepcrf import DeepCRF
 
-__all__ = ["Predictor", "Segmentation", "check_image", "refine", "segment"]
+__all__ = ["Predictor", "Segmentation", "as_rgb", "refine", "segment"]
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (units of work done, units in all)."""
@@ -64,8 +64,8 @@ class Predictor:
 
     @torch.inference_mode()
     def unary(self, image: Any) -> NDArray[np.float32]:
-        """(L, H, W) scores of the network alone; takes what `check_image` takes."""
-        pixels = check_image(image)
+        """(L, H, W) scores of the network alone; takes what `as_rgb` takes."""
+        pixels = as_rgb(image)
 
         def work(device: torch.device) -> NDArray[np.float32]:
             with self.model_on(device):
@@ -82,7 +82,7 @@ class Predictor:
         """
         report = on_progress or (lambda done, total: None)
         report(0, 2)
-        pixels = check_image(image)
+        pixels = as_rgb(image)
 
         def work(device: torch.device) -> Segmentation:
             with self.model_on(device):
@@ -121,7 +121,7 @@ class Predictor:
 
         def work(device: torch.device) -> NDArray[np.uint8]:
             with self.model_on(device), torch.inference_mode():
-                tensor = _tensor(check_image(pixels), device)
+                tensor = _tensor(as_rgb(pixels), device)
                 marginals = self.model.crf(self._scores(tensor), tensor)[0]
                 return _most_probable(marginals)
 
@@ -185,7 +185,7 @@ def refine(
     TypeError
         For probabilities that are no real numbers.
     """
-    pixels = check_pixels(image)
+    pixels = as_channels(image)
     given = np.asarray(probabilities)
     if not np.issubdtype(given.dtype, np.floating) and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"probabilities: expected real numbers, got {given.dtype}")

@@ -49,10 +49,10 @@ def compare(
     device: str,
 ) -> Iterator[Event]:
     """Segment with both models, each with its own settings; yields a `Comparison` at last."""
-    from napari_deepcrf.inference import Predictor, check_image
+    from napari_deepcrf.inference import Predictor, as_rgb
 
     yield Progress("Comparing the models", 0, 3)
-    pixels = check_image(image.read())
+    pixels = as_rgb(image.read())
     labels = []
     for number, (model, settings) in enumerate((old, new), start=1):
         yield Progress("Comparing the models", number, 3)

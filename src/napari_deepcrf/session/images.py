@@ -42,9 +42,9 @@ class ScoreSource:
 
 def stretched_channels(planes: Array) -> Array:
     """(C, H, W) of any numbers -> (H, W, C) float32, each channel by itself brought to 0–255."""
-    from napari_deepcrf.data.images import check_pixels
+    from napari_deepcrf.data.images import as_channels
 
-    return np.concatenate([check_pixels(plane) for plane in planes], axis=2)
+    return np.concatenate([as_channels(plane) for plane in planes], axis=2)
 
 
 def as_rgb(channels: Array) -> Array:

@@ -48,9 +48,9 @@ def segment_image(
     """Network, then mean field; yields progress and at last a `ResultReady` with its cache."""
     total = identity.settings.iterations + 3
     yield Progress(f"Reading {image.name}", 0, total)
-    from napari_deepcrf.inference import Predictor, check_image
+    from napari_deepcrf.inference import Predictor, as_rgb
 
-    pixels = check_image(image.read())
+    pixels = as_rgb(image.read())
     yield Progress("Running the network", 1, total)
     predictor = Predictor(model, device=device)
     with interruptible_network(model):
@@ -74,9 +74,9 @@ def segment_scores(
     total = identity.settings.iterations + 2
     yield Progress(f"Reading {source.name}", 0, total)
     from napari_deepcrf.device import resolve_device
-    from napari_deepcrf.inference import check_image
+    from napari_deepcrf.inference import as_rgb
 
-    pixels = check_image(image.read())
+    pixels = as_rgb(image.read())
     scores = source.read()
     if scores.shape[1:] != pixels.shape[:2]:
         raise ValueError(

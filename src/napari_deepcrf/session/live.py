@@ -92,10 +92,10 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
     """Run the network up to its last hidden layer, keeping its maps of every stride."""
     import torch
 
-    from napari_deepcrf.inference import check_image
+    from napari_deepcrf.inference import as_rgb
     from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
-    pixels = check_image(image.read())
+    pixels = as_rgb(image.read())
     known = model.network
     fine = FineUnaryNetwork(known.backbone, input_size=known.input_size).to(known.mean.device)
     with torch.inference_mode():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_deepcrf.data.images import check_image
+from napari_deepcrf.data.images import as_rgb
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.training.events import Event, Preview, Stage, StageEvent, StepDone
 
@@ -21,7 +21,7 @@ class PreviewImage:
     """The image that a run shows its progress on."""
 
     image: Any
-    """What `check_image` takes."""
+    """What `as_rgb` takes."""
     key: object
     """Handed back with every `Preview`, to tell which image it is of."""
     every_s: float = 3.0
@@ -32,7 +32,7 @@ def with_previews(
     events: Generator[StageEvent], model: DeepCRF, image: PreviewImage
 ) -> Generator[Event]:
     """The events of a training of ``model`` with a `Preview` behind a step whenever it is time."""
-    pixels = torch.from_numpy(check_image(image.image)).permute(2, 0, 1)[None].contiguous()
+    pixels = torch.from_numpy(as_rgb(image.image)).permute(2, 0, 1)[None].contiguous()
     last = time.monotonic()
     with closing(events):
         for event in events:

@@ -198,7 +198,7 @@ def fit(
     Parameters
     ----------
     pairs
-        Images, as `check_image` takes them, with (H, W) integer annotations: 0 unlabelled, which
+        Images, as `as_rgb` takes them, with (H, W) integer annotations: 0 unlabelled, which
         leaves the loss, and class + 1. A stack (Z, H, W[, C]) has annotations (Z, H, W).
     init, config, folder, seed, device
         See `TrainingRun`.
