@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -278,7 +277,7 @@ def test_a_killed_run_reads_and_ends_like_one_left_alone(killed_at, voc_root, tm
     while step_lines(killed) < killed_at:
         assert process.poll() is None
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (killed / "model.safetensors").exists()
     try:
