@@ -82,7 +82,7 @@ class RunRecord:
 
     def add(self, number: int) -> None:
         """Note that a tile is on the disk."""
-        with self._lock, (self._folder / "tiles.txt").open("a") as stream:
+        with self._lock, (self._folder / "tiles.txt").open("a", encoding="utf-8") as stream:
             stream.write(f"{number}\n")
 
     def scores(self) -> ScoreMaps | None:
@@ -107,7 +107,7 @@ class RunRecord:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found = json.loads((self._folder / "run.json").read_text())
+            found = json.loads((self._folder / "run.json").read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
