@@ -245,11 +245,11 @@ def test_what_cannot_be_done_in_tiles_is_refused_at_once(predictor, photo, optio
 def test_plans_keep_within_the_limit(predictor):
     image = da.zeros((3000, 3000, 3), chunks=500, dtype=np.uint8)
     free = TiledImage(image, predictor, memory=memory.resident() + 8 * 10**9, workers=2)
-    assert (free.plan.tile, free.plan.workers) == (1024, 2)
+    assert (free.plan.tile, free.plan.workers) == (1536, 2)
     tight = TiledImage(image, predictor, memory=memory.resident() + 10**9)
     assert tight.plan.needed <= 10**9
     small = TiledImage(image, predictor, memory=memory.resident() + 450 * 10**6)
-    assert small.plan.tile < 1024
+    assert small.plan.tile < 1536
     assert small.plan.needed <= 450 * 10**6
 
 

@@ -45,7 +45,8 @@ def fine_map(
     weight = np.zeros(total.shape[1:], np.float32)
     for done, (rows, columns) in enumerate(windows):
         on_progress(done, len(windows))
-        reduced = reduce_window(image, (height, width), rows, columns)
+        threads = torch.get_num_threads()
+        reduced = reduce_window(image, (height, width), rows, columns, threads=threads)
         tensor = torch.from_numpy(reduced).permute(2, 0, 1)[None].to(device)
         with torch.inference_mode(), network_precision(device):
             found = network(tensor) if cell == 1 else network.coarse(tensor)

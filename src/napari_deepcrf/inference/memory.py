@@ -25,11 +25,9 @@ VOLUME_BYTES = 40
 """What the third position adds to a pixel's lattice entries."""
 IMAGE_BYTES = 24
 """A pixel's colours, as given and as numbers of 0–255."""
-NETWORK_BYTES = 12
-"""A network's first layers, per channel and pixel of the reduced image."""
 BAND_BYTES = 300 << 20
 """Reading and reducing a band of the image for the network."""
-DEFAULT_TILE = 1024
+DEFAULT_TILE = 1536
 SMALLEST_TILE = 256
 SHARE = 0.5
 """Of the machine's free memory that is used where nobody sets a limit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
@@ -20,34 +19,44 @@ BAND = 1 << 21
 FloatArray = NDArray[np.float32]
 
 
-def reduce_window(image: LazyImage, size: tuple[int, int], rows: Span, columns: Span) -> FloatArray:
+def reduce_window(
+    image: LazyImage, size: tuple[int, int], rows: Span, columns: Span, *, threads: int = 1
+) -> FloatArray:
     """A window (h, w, 3) of the image resized to ``size``, as PyTorch's antialiased bilinear.
 
-    The image is read in bands, so that memory does not grow with the reduction.
+    The image is read in bands, ``threads`` at once, so that memory does not grow with the
+    reduction.
     """
     (y, down), (x, along) = (
         _reduction(n, m, span)
         for n, m, span in zip(image.shape, size, (rows, columns), strict=True)
     )
-    out = np.zeros((rows[1] - rows[0], (columns[1] - columns[0]) * 3), np.float32)
-    across, by_row = along.tocsc(), down.tocsc()
+    out = np.zeros((rows[1] - rows[0], columns[1] - columns[0], 3), np.float32)
+    by_line = down.tocsc()
     height = max(1, BAND // (x[1] - x[0]))
-    threads = torch.get_num_threads()
 
-    def narrowed(first: int) -> FloatArray:
-        """The band from line ``first`` on, reduced along its lines: (lines, columns * 3)."""
-        band = image.read(slice(first, min(first + height, y[1])), slice(*x))
-        narrow = across @ band.transpose(1, 0, 2).reshape(x[1] - x[0], -1)
-        by_line: FloatArray = narrow.reshape(-1, len(band), 3).transpose(1, 0, 2)
-        return by_line.reshape(len(band), -1)
+    def share(first: int) -> tuple[slice, FloatArray]:
+        """Which rows of the window the band from line ``first`` on adds to, and what."""
+        last = min(first + height, y[1])
+        weights = by_line[:, first - y[0] : last - y[0]].tocsr()
+        touched = np.flatnonzero(np.diff(weights.indptr))
+        reached = slice(int(touched[0]), int(touched[-1]) + 1)
+        band = image.read(slice(first, last), slice(*x))
+        low = weights[reached] @ band.reshape(last - first, -1)
+        lines = low.reshape(len(low), -1, 3).transpose(1, 0, 2).reshape(x[1] - x[0], -1)
+        narrow: FloatArray = (along @ lines).reshape(out.shape[1], len(low), 3)
+        return reached, narrow.transpose(1, 0, 2)
 
-    lines = range(y[0], y[1], height)
-    for group in (lines[k : k + threads] for k in range(0, len(lines), threads)):
-        tasks = [delayed(narrowed, pure=False)(first) for first in group]
-        bands = compute(*tasks, scheduler="threads", num_workers=threads)
-        for first, narrow in zip(group, bands, strict=True):
-            out += by_row[:, first - y[0] : first - y[0] + len(narrow)] @ narrow
-    return out.reshape(rows[1] - rows[0], -1, 3)
+    bands = range(y[0], y[1], height)
+    for group in (bands[k : k + threads] for k in range(0, len(bands), threads)):
+        if threads == 1:
+            shares = [share(first) for first in group]
+        else:
+            tasks = [delayed(share, pure=False)(first) for first in group]
+            shares = compute(*tasks, scheduler="threads", num_workers=threads)
+        for reached, values in shares:
+            out[reached] += values
+    return out
 
 
 def _reduction(size: int, reduced: int, span: Span) -> tuple[Span, csr_matrix]:

@@ -15,26 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import release_memory, with_fallback
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.memory import NETWORK_BYTES, plan_tiles
+from napari_deepcrf.inference.memory import plan_tiles
 from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
 from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.score_maps import ScoreMaps, map_bytes, score_maps
+from napari_deepcrf.inference.threads import run_pieces
 from napari_deepcrf.inference.tile_crf import TileCRF
 from napari_deepcrf.inference.tiling import Tile, cut
-from napari_deepcrf.interrupt import interruptible_elsewhere
-
-NETWORK_WINDOW = 2048
-"""Most pixels a side of the reduced image that the network is given at once."""
-NETWORK_SHARE = 0.8e9
-"""Bytes that a window of the network may take at most."""
 
 Labels = NDArray[np.unsignedinteger[Any]]
 
@@ -107,7 +99,6 @@ class TiledImage:
                     network,
                     self.image,
                     view=self.view,
-                    window=_network_window(network),
                     device=device,
                     on_progress=on_progress or (lambda done, total: None),
                 )
@@ -128,28 +119,21 @@ class TiledImage:
         after that, in the caller's. What either raises stops the run and reaches the caller;
         tiles that are being worked on then are not written.
         """
-        wanted = {tile.number: tile for tile in (self.tiles if tiles is None else tiles)}
-        stop = threading.Event()
         tile_crf = TileCRF(self.crf, self.image.shape, self._mean_colour())
 
-        def one(number: int) -> int:
-            if not stop.is_set():
-                labels = self._labels(tile_crf, scores, wanted[number])
-                if not stop.is_set():
-                    write(wanted[number], labels)
-            return number
+        def one(tile: Tile, stopped: threading.Event) -> None:
+            labels = self._labels(tile_crf, scores, tile)
+            if not stopped.is_set():
+                write(tile, labels)
 
-        def told(_key: object, number: int, *_: object) -> None:
-            if on_tile is not None:
-                on_tile(wanted[number])
-
-        task = delayed(interruptible_elsewhere(one), pure=False)
-        tasks = [task(number) for number in wanted]
         try:
-            with Callback(posttask=told):
-                compute(*tasks, scheduler="threads", num_workers=self.plan.workers)
+            run_pieces(
+                one,
+                self.tiles if tiles is None else tiles,
+                workers=self.plan.workers,
+                on_done=on_tile or (lambda tile: None),
+            )
         finally:
-            stop.set()
             release_memory(self.predictor.device)
 
     def labels(self, on_progress: ProgressCallback | None = None) -> NDArray[Any]:
@@ -179,7 +163,7 @@ class TiledImage:
         rows, columns = points.window
         stored = self.image.raw(slice(*rows), slice(*columns))
         colours = points.gather(
-            lambda y, x: self._colours(stored[np.ix_(y - rows[0], x - columns[0])])
+            lambda y, x: self._colours(stored[_index(y - rows[0])][:, _index(x - columns[0])])
         )
         unary = points.gather(scores.at)
 
@@ -192,7 +176,8 @@ class TiledImage:
 
     def _colours(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """(3, h, w) grey levels of stored pixels (h, w, C)."""
-        return self.image.grey(stored).transpose(2, 0, 1)
+        planes = np.ascontiguousarray(stored.transpose(2, 0, 1))
+        return self.image.grey(planes.transpose(1, 2, 0)).transpose(2, 0, 1)
 
     def _mean_colour(self) -> tuple[float, ...]:
         """Of the whole image, where the CRF's lattices are taken about it."""
@@ -201,11 +186,10 @@ class TiledImage:
         return self.image.mean()
 
 
-def _network_window(network: Any) -> int:
-    """Pixels a side that keep the network's first layers within their share of the memory."""
-    first = next(m for m in network.backbone.modules() if isinstance(m, torch.nn.Conv2d))
-    affordable = (NETWORK_SHARE / (NETWORK_BYTES * first.out_channels)) ** 0.5
-    return int(min(NETWORK_WINDOW, affordable))
+def _index(places: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Ascending places along an axis, as a slice where none is left out."""
+    whole = places[-1] - places[0] == len(places) - 1
+    return slice(int(places[0]), int(places[-1]) + 1) if whole else places
 
 
 def _on(tile_crf: TileCRF, device: torch.device) -> TileCRF:

@@ -30,7 +30,7 @@ HALO_WIDTHS = 4.0
 RING_WIDTHS = 4.0
 RING_LEAST = 24
 """The ring is at least so many pixels."""
-ZONE_WIDTHS = (0.25, 1.2, 2.0)
+ZONE_WIDTHS = (1.2, 2.0, 3.0)
 """How many of the widest kernel's widths every pixel, every 2nd and every 4th is taken for."""
 SAMPLES = 10.0
 """The widest kernel is sampled at least so many times within one width."""
@@ -187,8 +187,16 @@ class TilePoints:
     ) -> FloatArray:
         """(C, N) of ``values``, which returns (C, R, K) for R rows and K columns of the image."""
         near = values(np.arange(*self.rows), np.arange(*self.columns))
-        far = [values(zone.rows, zone.columns)[:, zone.taken] for zone in self.zones]
-        return np.concatenate([near.reshape(len(near), -1), *far], axis=1)
+        near = near.reshape(len(near), -1)
+        out = np.empty((len(near), self.count), np.float32)
+        begin = near.shape[1]
+        out[:, :begin] = near
+        for zone in self.zones:
+            end = begin + len(zone.mass)
+            for plane, found in zip(out, values(zone.rows, zone.columns), strict=True):
+                plane[begin:end] = found[zone.taken]
+            begin = end
+        return out
 
     def mass(self) -> FloatArray:
         """(N,) how many pixels of the image every point stands for."""
@@ -206,8 +214,13 @@ class TilePoints:
         scales = [self._scale(axis, width) for axis, width in enumerate(widths)]
 
         def places(*given: NDArray[np.int64]) -> FloatArray:
-            seen = [np.interp(along, *scale) for along, scale in zip(given, scales, strict=True)]
-            return np.stack(np.meshgrid(*seen, indexing="ij")).astype(np.float32)
+            rows, columns = (
+                np.interp(along, *scale).astype(np.float32)
+                for along, scale in zip(given, scales, strict=True)
+            )
+            grid = np.empty((2, len(rows), len(columns)), np.float32)
+            grid[0], grid[1] = rows[:, None], columns
+            return grid
 
         rows, columns = self.gather(places)
         return rows, columns
