@@ -20,6 +20,8 @@ from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16
 
 CLASSES = ("background", "cat", "dog", "person")
+MANY_OBJECTS = 100_000
+"""Fewer are no libraries: Python itself sets some hundreds apart."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,14 +57,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def set_libraries_apart() -> None:
-    """Spare garbage collection half a million lasting objects: napari collects at every layer."""
+@pytest.fixture
+def collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare garbage collections what lasts, once for the whole suite and not by every dock."""
     import napari.qt  # noqa: F401 - the first viewer and the first segmentation load it else
     import numba  # noqa: F401
 
-    if not gc.get_freeze_count():
+    from napari_deepcrf.plugin import garbage
+
+    if gc.get_freeze_count() < MANY_OBJECTS:
         gc.collect()
         gc.freeze()
+    monkeypatch.setattr(garbage, "set_apart", lambda: None)
+    monkeypatch.setattr(garbage, "join_again", lambda: None)
 
 
 @pytest.fixture(scope="session")
@@ -121,11 +128,10 @@ class App:
 
 @pytest.fixture
 def open_app(
-    make_napari_viewer: Any, model_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_napari_viewer: Any, collections: None, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., App]]:
     from napari_deepcrf.plugin import preferences, segmenting
 
-    set_libraries_apart()  # no viewer is open now
     kept = {"model": str(model_file), "device": "cpu", "live": False}
     monkeypatch.setattr(preferences, "recall", kept.__getitem__)
     monkeypatch.setattr(preferences, "remember", kept.__setitem__)

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from skimage import data
 
 from napari_deepcrf.training import config
 
+MANY_OBJECTS = 100_000
 LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
 
 
@@ -90,17 +92,19 @@ def test_the_heartbeat_notices_work_in_the_window_and_a_kept_lock(qtbot, settle)
 
 
 @pytest.fixture
+def collections():
+    """Garbage collections as users have them: only the dock spares them what lasts."""
+    gc.unfreeze()
+
+
+@pytest.fixture
 def app(open_app, settle):
     """A window that is shown, warm: windows, shaders and kernels are made once."""
     app = open_app(data.chelsea(), show=True)
     app.segment()
     app.viewer.layers["photo"].data = data.chelsea()[::-1].copy()
     settle(0.3)
-    # what is there already is no work of the plugin's: napari collects garbage at every layer
-    gc.collect()
-    gc.freeze()
-    yield app
-    gc.unfreeze()
+    return app
 
 
 def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
@@ -118,7 +122,7 @@ def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
 def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
     old = app.dock.session.model
     with Heartbeat() as beat:
-        app.dock.load_model("voc-compact")
+        app.dock.model_choice.load("voc-compact")
         wait_until(lambda: app.dock.session.model is not old)
         app.idle()
     beat.check()
@@ -147,6 +151,16 @@ def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, tmp_path
     beat.check()
     app.idle()  # layers come and go at the end: docs/widget.md has what that takes
     assert all(f"photo [{view}]" in app.viewer.layers for view in ("before", "after", "changed"))
+
+
+def test_what_was_set_apart_is_freed_nevertheless(open_app, photo, settle):
+    app = open_app(photo)
+    assert gc.get_freeze_count() > MANY_OBJECTS
+    image = weakref.ref(app.viewer.layers["photo"])
+    app.viewer.layers.remove("photo")
+    settle(0.2)
+    assert image() is None
+    assert gc.get_freeze_count() > MANY_OBJECTS
 
 
 def callbacks(viewer):
@@ -184,6 +198,7 @@ def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer
     assert callbacks(app.viewer) == callbacks(plain)
     assert QThreadPool.globalInstance().activeThreadCount() == 0
     assert session.cache is None
+    assert gc.get_freeze_count() < MANY_OBJECTS
     ours = [w for w in QApplication.allWidgets() if type(w).__module__.startswith("napari_deep")]
     assert ours == []
     assert [

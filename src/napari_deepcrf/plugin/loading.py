@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_deepcrf.plugin.garbage import loading_what_lasts
 from napari_deepcrf.session.events import Event, Progress
 
+WANTED_SOON = ("napari_deepcrf.inference", "torch._dynamo", "napari_deepcrf.training.run")
+"""For the first segmentation, stroke and training. Optimizers import the second at their first
+step, and the third brings Matplotlib: 800 and 1,000 modules."""
 NO_GPU = "No CUDA GPU found: training is slow."
 
 
@@ -40,8 +44,13 @@ def warm_up() -> Iterator[Event]:
             "Compiling the CPU kernels (first start only)", ("first",)
         )
     yield Progress("Loading the kernels")
-    kernels.run_first_kernels()
-    yield Progress("Loading the models")
+    with loading_what_lasts():
+        kernels.run_first_kernels()
+        ready = _ready()
+    yield ready
+
+
+def _ready() -> Ready:
     from napari_deepcrf.device import describe_devices, resolve_device
     from napari_deepcrf.lattice.kernels import triton_problem
     from napari_deepcrf.models import zoo
@@ -50,19 +59,24 @@ def warm_up() -> Iterator[Event]:
     devices = [(device.name, device.description) for device in describe_devices()]
     devices.insert(0, ("auto", f"auto ({dict(devices)[str(best)].partition(',')[0]})"))
     note = triton_problem() if best.type == "cuda" else NO_GPU
-    yield Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
+    return Ready(tuple(devices), note, tuple(entry.name for entry in zoo.available_models()))
 
 
 def warm_up_the_rest() -> Iterator[Event]:
-    """The other usual kernels, which nothing waits for; work that needs one asks for it itself."""
+    """Other libraries and usual kernels, which nothing waits for; work asks for its own itself."""
     from napari_deepcrf.session import warm_up as kernels
 
     text = "Preparing further kernels"
     yield Progress(text)
+    for module in WANTED_SOON:
+        with loading_what_lasts():
+            importlib.import_module(module)
+        yield Progress(text)
     if not kernels.kernels_are_cached():
         yield from kernels.compile_in_another_process(text)
     for labels in kernels.LABELS:
-        kernels.run_kernels((labels,))
+        with loading_what_lasts():
+            kernels.run_kernels((labels,))
         yield Progress(text)
 
 

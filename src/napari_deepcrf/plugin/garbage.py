@@ -1,0 +1,84 @@
+"""Garbage collections that the window does not feel: they pass over what lasts anyway.
+
+PyTorch, Numba and napari make more than half a million objects. A full collection looks through
+all of them in some 0.2 s, and holds the interpreter lock, whichever thread it falls to; imports
+set off several, and napari asks for one whenever a layer is removed.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from qtpy.QtCore import QObject
+
+from napari_deepcrf.plugin.context import follow
+from napari_deepcrf.plugin.qt import single_shot
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+    from napari_deepcrf.plugin.workers import Runner
+    from napari_deepcrf.session import Job
+
+LOADING = ("warm-up", "kernels")
+"""Kinds of jobs that load libraries."""
+
+
+@contextmanager
+def loading_what_lasts() -> Iterator[None]:
+    """Collect nothing meanwhile, and pass over all that is alive at the end from then on."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        set_apart()
+        if enabled:
+            gc.enable()
+
+
+def set_apart() -> None:
+    """Let collections pass over what is there now."""
+    gc.freeze()
+
+
+def join_again() -> None:
+    """Let collections look through everything again."""
+    gc.unfreeze()
+
+
+class LastingObjects(QObject):
+    """Sees to it that what was set apart is freed nevertheless when it is done with.
+
+    A layer that was open when the libraries were loaded, and the viewer itself, are set apart with
+    them. When such a layer is removed, or the dock closed, all join the rest again.
+    """
+
+    def __init__(self, viewer: Viewer, runner: Runner, cleanup: ExitStack, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: WeakSet[Layer] = WeakSet()
+        self._later = single_shot(self, 0, self._set_apart)
+        runner.ended.connect(self._on_ended)
+        follow(cleanup, self._on_removed, viewer.layers.events.removed)
+        cleanup.callback(join_again)
+        cleanup.callback(self._later.stop)
+
+    def _on_ended(self, job: Job) -> None:
+        if job.kind in LOADING:
+            self._layers.update(self._viewer.layers)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value in self._layers:
+            join_again()
+            self._later.start()
+
+    def _set_apart(self) -> None:
+        gc.collect()  # what was removed first: afterwards nobody would look at it any more
+        set_apart()
+        self._layers = WeakSet(self._viewer.layers)
