@@ -4,7 +4,6 @@ import csv
 import errno
 import json
 import os
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -257,56 +256,6 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(
             run(photos, out)
     assert set(files_in(out)) == {"0.png", "1.png", "summary.csv"}
     assert names(run(photos, out)[0]) == ["2.png", "3.png"]
-
-
-@pytest.fixture
-def mount(tmp_path: Path):
-    """Mount a small file system; where the machine forbids it, the test is skipped."""
-    mounted: list[Path] = []
-
-    def tmpfs(options: str, *, remount: bool = False) -> Path:
-        place = tmp_path / "disk"
-        place.mkdir(exist_ok=True)
-        how = f"remount,{options}" if remount else options
-        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", None) or str(error)
-            pytest.skip(f"mounting is not permitted here: {reason.strip()}")
-        if not remount:
-            mounted.append(place)
-        return place
-
-    yield tmpfs
-    for place in mounted:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_disk_that_is_really_full(run, mount, tmp_path, files_in):
-    photos = []
-    for n in range(4):
-        photo = tmp_path / f"{n}.png"
-        pixels = np.random.default_rng(n).integers(0, 256, (150, 250, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(photo)
-        photos.append(photo)
-    out = mount("size=160k") / "out"
-    with pytest.raises(OSError, match="No space left on device; what is finished is kept"):
-        run(photos, out, kind="numpy")  # 37 kB each
-    finished = {name for name in files_in(out) if name.endswith(".npy")}
-    assert 0 < len(finished) < 4
-    assert all(np.load(out / name).shape == (150, 250) for name in finished)
-    assert not list(out.rglob("*.part"))
-    mount("size=2m", remount=True)
-    done, failed = run(photos, out, kind="numpy")
-    assert (len(done), len(names(done)), failed) == (4, 4 - len(finished), [])
-
-
-def test_a_disk_that_cannot_be_written_to(run, photos, mount):
-    disk = mount("size=1m")
-    mount("ro", remount=True)
-    with pytest.raises(OSError, match=r"^out: .* cannot be written to: Read-only file system$"):
-        run(photos, disk / "out")
 
 
 def test_a_limit_of_memory_reaches_the_predictor(run, photos, tmp_path, monkeypatch):
