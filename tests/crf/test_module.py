@@ -102,10 +102,14 @@ def test_an_isotropic_width_serves_any_number_of_channels(inputs):
         assert torch.equal(three(scores, image[:, :1]), one(scores, image[:, :1]))
 
 
-def test_different_widths_need_their_channels(crf, inputs):
+def test_different_widths_need_their_axes_and_channels(crf, inputs):
     scores, image = inputs
     with pytest.raises(ValueError, match="theta_beta: expected 1 widths"):
         crf(scores, image[:, :1])
+    for name in ("theta_gamma", "theta_alpha"):
+        three = DenseCRF(CRFParameters(**{name: (1, 2, 3)}), backend="torch")
+        with pytest.raises(ValueError, match=f"^{name}: expected 2 widths.*got 3"):
+            three(scores, image)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from napari_deepcrf.lattice import (
 from napari_deepcrf.lattice import filter as filter_module
 from napari_deepcrf.lattice.embedding import elevate, elevate_transposed, simplex
 from napari_deepcrf.lattice.gaussians import LatticeGaussian
+from napari_deepcrf.lattice.keys import number_cells
 
 QUALITIES = [(False, 1), (True, 1), (False, 2), (True, 2)]
 
@@ -38,8 +39,16 @@ def test_points_are_embedded_where_they_lie():
     """A device that computes nothing stands for every other than the CPU."""
     features = torch.empty(9, 3, device="meta")
     elevated = elevate(features)
-    found = (elevated, elevate_transposed(elevated), *simplex(elevated))
+    cell, rank, weight = simplex(elevated)
+    keys = torch_ops._vertex_keys(cell, rank, number_cells([0, 0, 0], [5, 5, 5], images=3))
+    found = (elevated, elevate_transposed(elevated), cell, rank, weight, keys)
     assert {tensor.device.type for tensor in found} == {"meta"}
+
+
+def test_images_share_the_room_of_a_key():
+    assert number_cells([0], [2**57], images=8).size == 2**61
+    with pytest.raises(ValueError, match="lattice keys leave their range"):
+        number_cells([0], [2**57], images=16)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])

@@ -103,9 +103,9 @@ def test_samples_that_do_not_fit_are_named():
 
 
 def test_every_sample_is_measured_once():
-    guesses = iter([halves(), np.zeros_like(halves())])
-    iou = measure_iou(Halves(halves()), lambda sample: torch.tensor(next(guesses)))
-    assert next(guesses, None) is None
+    guesses = {"image 0": halves(), "image 1": np.zeros_like(halves())}
+    iou = measure_iou(Halves(halves()), lambda sample: torch.tensor(guesses.pop(sample.name)))
+    assert not guesses
     assert iou.per_class == (pytest.approx(2 / 3), pytest.approx(1 / 2))
     assert iou.pixel_accuracy == pytest.approx(3 / 4)
 

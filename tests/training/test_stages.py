@@ -18,7 +18,7 @@ from napari_deepcrf.training import precision
 from napari_deepcrf.training.events import Event, Finished, StageStarted, StepDone, Validated
 from napari_deepcrf.training.joint_stage import JointTrainer, marginal_loss
 from napari_deepcrf.training.loop import TrainingDivergedError
-from napari_deepcrf.training.state import read_state
+from napari_deepcrf.training.state import read_state, write_state
 from napari_deepcrf.training.unary_stage import UnaryTrainer, sample_scores
 
 
@@ -290,6 +290,16 @@ def test_the_state_of_another_network_is_refused(model, train, tiny_unary, tmp_p
     with pytest.raises(ValueError, match="another architecture: backbone") as caught:
         list(UnaryTrainer(wider, train, tiny_unary, folder=tmp_path).events())
     assert "\n" not in str(caught.value)
+
+
+def test_what_was_read_holds_no_file(tmp_path):
+    """Windows lets nobody replace a file that is mapped, and a run replaces its state."""
+    path = tmp_path / "unary-last.safetensors"
+    write_state(path, {"best.weight": torch.ones(1000)}, {})
+    tensors, _ = read_state(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert torch.equal(tensors["best.weight"], torch.ones(1000))
 
 
 def test_a_damaged_state_is_refused(tmp_path):

@@ -29,7 +29,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             values = json.loads((file.metadata() or {})["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: what safetensors gives is the file, mapped, which Windows lets nobody replace.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     # Beside JSONDecodeError: numbers of too many digits, and brackets nested too deeply.
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not the state of a training run ({error})") from error
