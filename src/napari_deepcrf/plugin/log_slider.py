@@ -77,7 +77,6 @@ class LogSlider(QWidget):
         row.setSpacing(6)
         row.addWidget(self.slider, stretch=1)
         row.addWidget(self.spin)
-        self.setFocusProxy(self.spin)
         self.slider.valueChanged.connect(self._on_slider)
         self.spin.valueChanged.connect(self._on_spin)
 

@@ -132,10 +132,10 @@ class CRFPanel(QWidget):
     def _add_sliders(self, name: str) -> None:
         text, low, high = SLIDERS[name]
         sliders = [LogSlider(low, high)]
-        add_row(self._form, text, sliders[0], name)
+        add_row(self._form, text, sliders[0], name, sliders[0].spin)
         for axis in AXES.get(name, ())[1:]:
             slider = LogSlider(low, high)
-            add_row(self._form, f"{text.split()[0]}, {axis}", slider, name)
+            add_row(self._form, f"{text.split()[0]}, {axis}", slider, name, slider.spin)
             self._split_rows.append((self._form.labelForField(slider), slider))
             sliders.append(slider)
         for slider in sliders:
