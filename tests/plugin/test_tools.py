@@ -97,7 +97,7 @@ def test_a_folder_is_segmented(open_app, photo, tmp_path):
 
 def test_palette_images_are_read_and_written(make_napari_viewer, tmp_path):
     labels = np.random.default_rng(0).integers(0, 21, (17, 23), dtype=np.uint8)
-    path = tmp_path / "truth.png"
+    path = tmp_path / "truth.labels.png"
     write_labels(path, labels)
     viewer = make_napari_viewer()
     (layer,) = viewer.open(str(path), plugin="napari-deepcrf")
@@ -109,6 +109,28 @@ def test_palette_images_are_read_and_written(make_napari_viewer, tmp_path):
         np.testing.assert_array_equal(np.asarray(image), labels)
         assert image.getpalette()[: 3 * 21] == voc_palette()[:21].ravel().tolist()
     assert files.label_reader(str(tmp_path / "photo.png")) is None
+
+
+def test_photos_open_without_a_question_and_label_images_by_a_command(
+    open_app, photo, tmp_path, monkeypatch
+):
+    labels = (photo[..., 0] > 90).astype(np.uint8)
+    write_labels(tmp_path / "truth.png", labels)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    app = open_app()
+    (image,) = app.viewer.open(tmp_path / "photo.png")  # raises where two readers would do
+    np.testing.assert_array_equal(image.data, photo)
+    chosen = [str(tmp_path / "truth.png")]
+    monkeypatch.setattr(folders, "ask_labels", lambda _: chosen)
+    execute = PluginManager.instance().commands.execute
+    execute("napari-deepcrf.open_labels")
+    layer = app.viewer.layers["truth"]
+    np.testing.assert_array_equal(layer.data, labels)
+    assert list(layer.features["class"])[:2] == ["background", "aeroplane"]
+    chosen[:] = [str(tmp_path / "photo.png")]
+    execute("napari-deepcrf.open_labels")
+    assert "expected a palette or 8-bit grey PNG" in app.dock.status_panel.text.text()
+    assert len(app.viewer.layers) == 2
 
 
 def test_the_status_bar_tells_class_and_probability(open_app, photo):
@@ -142,6 +164,7 @@ def test_every_command_of_the_manifest_runs(open_app, photo, monkeypatch):
     asked = []
     monkeypatch.setattr(folders, "ask_model", lambda _: asked.append("model") or "")
     monkeypatch.setattr(folders, "ask_where_to_save_model", lambda _: asked.append("save") or "")
+    monkeypatch.setattr(folders, "ask_labels", lambda _: asked.append("labels") or [])
     app, manager = open_app(photo), PluginManager.instance()
     manifest = manager.get_manifest("napari-deepcrf").contributions
     prefix = f"{commands.__name__}:"
@@ -161,7 +184,7 @@ def test_every_command_of_the_manifest_runs(open_app, photo, monkeypatch):
         app.idle()
         said[name] = app.dock.status_panel.text.text()
         tabs[name] = app.dock.tabs.tabText(app.dock.tabs.currentIndex())
-    assert sorted(asked) == ["model", "save"]
+    assert sorted(asked) == ["labels", "model", "save"]
     assert said["pause"] == said["stop_keep_best"] == "training: expected one that runs, got none"
     assert said["keep"] == said["revert"] == "model: expected a trained one on trial, got none"
     assert said["train"].startswith("annotations: expected")

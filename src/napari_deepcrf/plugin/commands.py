@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_deepcrf.plugin import files, folders
+
 if TYPE_CHECKING:
     from napari_deepcrf.plugin.dock import DeepCRFWidget
 
@@ -85,6 +87,20 @@ def segment_folder() -> None:
 def open_model() -> None:
     """Ask for a model's file, and use it."""
     open_dock().model_choice.open()
+
+
+def open_labels() -> None:
+    """Ask for label PNGs, and open them as labels layers in VOC's colours."""
+    from napari.layers import Layer
+
+    dock = open_dock()
+    try:
+        layers = files.read_label_layers(folders.ask_labels(dock))
+    except ValueError as error:
+        dock.status_panel.show_error(str(error))
+        return
+    for layer in layers:
+        dock.viewer.add_layer(Layer.create(*layer))
 
 
 def back_to_learned() -> None:

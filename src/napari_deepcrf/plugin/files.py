@@ -33,7 +33,7 @@ def label_reader(path: str | list[str]) -> Reader | None:
     first = path[0] if isinstance(path, list) else path
     if not first.lower().endswith(".png") or not _has_palette(Path(first)):
         return None
-    return _read_labels
+    return read_label_layers
 
 
 def _has_palette(path: Path) -> bool:
@@ -46,7 +46,8 @@ def _has_palette(path: Path) -> bool:
         return False
 
 
-def _read_labels(path: str | list[str]) -> list[LayerData]:
+def read_label_layers(path: str | list[str]) -> list[LayerData]:
+    """A labels layer for every palette or grey PNG; ValueError for another kind of image."""
     from napari_deepcrf.data.voc import VOC_CLASSES, read_labels
     from napari_deepcrf.plugin.palette import class_colours, label_colormap
 

@@ -9,6 +9,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 MODEL_FILTER = "Models (*.safetensors)"
+LABEL_FILTER = "Label images (*.png)"
 
 
 def ask_folder(parent: QWidget, title: str) -> str:
@@ -19,6 +20,11 @@ def ask_folder(parent: QWidget, title: str) -> str:
 def ask_model(parent: QWidget) -> str:
     """A model file to open."""
     return str(QFileDialog.getOpenFileName(parent, "Open a model", "", MODEL_FILTER)[0])
+
+
+def ask_labels(parent: QWidget) -> list[str]:
+    """Label images to open."""
+    return [*map(str, QFileDialog.getOpenFileNames(parent, "Open labels", "", LABEL_FILTER)[0])]
 
 
 def ask_where_to_save_model(parent: QWidget) -> str:
