@@ -79,7 +79,7 @@ def main() -> int:
             "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
         }
         (arguments.out / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")
-        (arguments.out / "cpu.md").write_text(table(rows))
+        (arguments.out / "cpu.md").write_text(table(rows), encoding="utf-8")
     return 0
 
 
