@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from napari_deepcrf.training.events import Event
 
 Split = Annotated[str, typer.Option(help="A list in ImageSets/Segmentation.")]
+Strokes = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of ScribbleSup's NAME_scribble.txt: train on a VOC folder's strokes."
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        help="Start: a model, a .safetensors file or imagenet; by default voc-compact for "
+        "scribbles, random weights for the others."
+    ),
+]
 PREVIEW_EVERY_S = 10.0
 PREVIEW_FILE = "preview.png"
 
@@ -31,19 +44,8 @@ def train(
     config: Annotated[str, typer.Option(help="paper, compact or scribbles.")] = "compact",
     split: Split = "train_aug",
     val_split: Split = "val",
-    strokes: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder of ScribbleSup's NAME_scribble.txt: train on a VOC folder's strokes."
-        ),
-    ] = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            help="Start: a model, a .safetensors file or imagenet; by default voc-compact for "
-            "scribbles, random weights for the others."
-        ),
-    ] = None,
+    strokes: Strokes = None,
+    init: Start = None,
     patches: Annotated[
         int | None, typer.Option(help="Train at native scale, on patches of so many pixels.")
     ] = None,

@@ -16,6 +16,9 @@ from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.training.batches import image_tensor
 from napari_deepcrf.training.metrics import IoU, IoUMeter, boundary_band
 
+BOUNDARY_WIDTH = 5
+"""Pixels on either side of a true boundary."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -68,7 +71,6 @@ def evaluate(
     model: DeepCRF,
     dataset: SegmentationDataset,
     *,
-    boundary_width: int = 5,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Figures of a model on every sample of a dataset, void pixels left out.
@@ -92,7 +94,7 @@ def evaluate(
             raise DatasetError("dataset", [problem])
         image = image_tensor(sample).to(device)
         truth = torch.tensor(sample.labels)
-        near = torch.where(boundary_band(truth, boundary_width), truth, VOID)
+        near = torch.where(boundary_band(truth, BOUNDARY_WIDTH), truth, VOID)
         scores = model.unary(image)
         labels = scores.argmax(1)[0], model.crf(scores, image).argmax(1)[0]
         per_image.append(_mean_iou(labels[1], truth, model.class_names))
