@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QShortcut
 
 from napari_deepcrf.plugin import annotating, commands
+from napari_deepcrf.session import live
 from napari_deepcrf.training import config
 
 
@@ -195,6 +197,39 @@ def test_live_mode_follows_strokes_and_undo(app):
     assert not app.dock.session.fresh
     assert app.dock.status_panel.badge.text() == "● out of date"
     app.after(lambda: app.dock.annotate_panel.live.setChecked(True))
+    assert app.dock.session.fresh
+
+
+def test_a_stroke_waits_for_the_features_that_are_under_way(app, photo, monkeypatch, wait_until):
+    entered, opened, compute = threading.Event(), threading.Event(), live.compute_features
+    calls = []
+
+    def gated(*args):
+        calls.append(args)
+        entered.set()
+        assert opened.wait(300)
+        return compute(*args)
+
+    monkeypatch.setattr(live, "compute_features", gated)
+    app.viewer.layers["photo"].data = photo[::-1].copy()
+    app.dock.annotate()
+    wait_until(entered.is_set)
+    two_strokes(app)
+    app.dock.annotate_panel.live.setChecked(True)
+    assert app.dock.runner.is_busy("live")
+    app.after(opened.set)
+    assert len(calls) == 1
+    assert app.dock.session.fresh
+
+
+def test_annotating_stops_no_segmentation(app, photo):
+    app.viewer.layers["photo"].data = photo[::-1].copy()
+
+    def segment_and_annotate():
+        app.dock.source_panel.segment.click()
+        app.dock.annotate()
+
+    app.after(segment_and_annotate)
     assert app.dock.session.fresh
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SAVE_AFTER_MS = 400
 LIVE_AFTER_MS = 60
+PREPARED_PIXELS = 4_000_000
+"""Live mode is prepared unasked for on images of so many pixels at most: it takes their memory."""
 AUTOSAVE_FOLDER = Path(pooch.os_cache("napari-deepcrf")) / "scribbles"
 
 
@@ -81,6 +83,7 @@ class Annotating(Coordinator):
         layer.brush_size = max(3, round(min(layer.data.shape[-2:]) / 60))
         layer.mode = "paint"
         self.pick(max(0, self._panel.classes.currentRow()))
+        self._prepare_live()
 
     def _new_layer(self, image: Image) -> Labels:
         data = image.data[0] if image.multiscale else image.data
@@ -191,11 +194,17 @@ class Annotating(Coordinator):
             # what is shown was fitted to strokes that are there no more
             self._learning.end_live()
             self._panel.show_live(str(error))
-            if not self.context.runner.is_busy("features"):
-                self.start(self._learning.prepare_live)  # the stroke to come need not wait for it
+            self._prepare_live()
         else:
             self._panel.show_live("")
             self.live_wanted.emit(job)
+
+    def _prepare_live(self) -> None:
+        """Have ready what the first strokes need, whether they are to be followed or not yet."""
+        image = self.session.image
+        small = image is not None and image.shape[0] * image.shape[1] <= PREPARED_PIXELS
+        if small and not self.context.runner.is_busy("segment", "refine", "features", "live"):
+            self.start(self._learning.prepare_live)
 
     # ---- bookkeeping -------------------------------------------------------------------
 

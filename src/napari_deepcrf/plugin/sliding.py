@@ -1,4 +1,4 @@
-"""Sliding on large images: what is visible first, the whole once the slider rests."""
+"""Sliding on all but small images: what is visible first, the whole once the slider rests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from napari_deepcrf.plugin.result_layers import ResultLayers
     from napari_deepcrf.session.events import RegionReady
 
-LARGE = 12_000_000
-"""Classes × pixels from which on the whole takes too long to slide: a good half second."""
+LARGE = 3_000_000
+"""Classes × pixels from which on the whole takes too long to slide: some 0.3 s."""
 MOST_PIXELS = 400_000
 """Pixels of a part at most, however many the screen has."""
-PART_AFTER_MS, WHOLE_AFTER_MS = 40, 500
+PART_AFTER_MS, WHOLE_AFTER_MS = 40, 300
 TIDY_AFTER_MS = 5000
 """How long the part's layer waits, hidden, for the next slide: to remove one takes napari long."""
 
@@ -109,7 +109,7 @@ class Sliding(Coordinator):
             self.start(lambda: self.session.refine_region(region))
 
     def _refine_whole(self) -> None:
-        if self._panel.is_sliding():
+        if self._panel.is_sliding() or self.context.runner.is_busy("region"):
             self._whole.start()
         else:
             self.whole_wanted.emit()

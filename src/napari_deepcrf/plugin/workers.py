@@ -17,6 +17,14 @@ LANES = dict.fromkeys(("segment", "refine", "region", "measure", "features", "li
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
 
 
+def _awaits(job: Job, running: Job) -> bool:
+    """Whether a job lets the running one of its lane come to its end.
+
+    Features are computed ahead, when nothing else is wanted; a stroke needs just these.
+    """
+    return job.kind == "features" or (job.kind == "live" and running.kind == "features")
+
+
 @dataclass(frozen=True)
 class _Failure:
     """A job's last word. It is yielded, as napari's workers end on a RuntimeError in silence, and
@@ -39,8 +47,8 @@ class _Worker(GeneratorWorker[Any, Any, Any]):  # type: ignore[misc]
 class Runner(QObject):
     """Starts jobs off the GUI thread and relays their events to it.
 
-    A job of a busy lane waits until the running one has stopped, at its next event or checkpoint;
-    only the latest waiting job is kept.
+    A job of a busy lane waits until the running one has stopped, at its next event or checkpoint,
+    or has ended, if the job can use what it makes; only the latest waiting job is kept.
     """
 
     started = Signal(object)  # Job
@@ -72,11 +80,12 @@ class Runner(QObject):
         if self._closed:
             return
         lane = LANES.get(job.kind, job.kind)
-        if lane in self._running:
-            self._waiting[lane] = job
-            self._stop(*self._running[lane])
-        else:
+        if lane not in self._running:
             self._start(lane, job)
+            return
+        self._waiting[lane] = job
+        if not _awaits(job, self._running[lane][0]):
+            self._stop(*self._running[lane])
 
     def cancel(self, kind: str | None = None) -> None:
         """Ask jobs (of one kind) to stop and drop waiting ones."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_deepcrf.session.events import Event, Progress
+from napari_deepcrf.session.interruptible_network import interruptible_network
 from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
     pixels = as_rgb(image.read())
     known = model.network
     fine = FineUnaryNetwork(known.backbone, input_size=known.input_size).to(known.mean.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), interruptible_network(fine):
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(known.mean.device)
         maps = [one.cpu() for one in fine.eval().maps(tensor)]
     head = fine.fine.cpu()
