@@ -93,6 +93,7 @@ def test_windows_of_a_fine_network_fade_into_each_other(fine_network, photo):
         fine_network,
         LazyImage.of(photo),
         view=160,
+        share=NETWORK_SHARE,
         device=CPU,
         on_progress=lambda *progress: told.append(progress),
     )

@@ -10,8 +10,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-ROOM = 64 << 20
-"""Bytes of chunks that are kept."""
+ROOM = 192 << 20
+"""Bytes of chunks that are kept: a row of tiles of 16384 RGB pixels and what is around them."""
 FEWEST = 8
 """Chunks of which fewer than so many would be kept are not kept at all."""
 

@@ -25,8 +25,8 @@ VOLUME_BYTES = 40
 """What the third position adds to a pixel's lattice entries."""
 IMAGE_BYTES = 24
 """A pixel's colours, as given and as numbers of 0–255."""
-BAND_BYTES = 300 << 20
-"""Reading and reducing a band of the image for the network."""
+READING_BYTES = 300 << 20
+"""Chunks of the image that are kept, and what is reduced of it for the network."""
 DEFAULT_TILE = 1536
 SMALLEST_TILE = 256
 SHARE = 0.5
@@ -157,7 +157,7 @@ def plan_tiles(
         points = surroundings.count(size, shape)
         for count in (most,) if workers else range(most, 0, -1):
             together = min(count, math.ceil(shape[0] / size) * math.ceil(shape[1] / size))
-            needed = together * crf_bytes(points, classes, kernels=kernels) + maps + BAND_BYTES
+            needed = together * crf_bytes(points, classes, kernels=kernels) + maps + READING_BYTES
             plan = TilePlan(tile=size, workers=together, needed=needed)
             if needed <= room:
                 return plan

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_deepcrf.inference.coarse_maps import NETWORK_SHARE, coarse_maps
+from napari_deepcrf.inference.coarse_maps import coarse_maps
 from napari_deepcrf.inference.fine_map import FINE_SIDE, fine_map
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.resampling import STRIDE, FloatArray, interpolation
@@ -62,9 +62,9 @@ def score_maps(
     image: LazyImage,
     *,
     view: int,
+    share: int,
     device: torch.device,
     on_progress: Callable[[int, int], None],
-    share: int = NETWORK_SHARE,
 ) -> ScoreMaps:
     """Score an image on the scale on which the network sees one of ``view`` pixels a side.
 

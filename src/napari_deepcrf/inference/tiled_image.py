@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import release_memory, with_fallback
+from napari_deepcrf.inference.coarse_maps import NETWORK_SHARE
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.memory import plan_tiles
 from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
@@ -99,6 +100,7 @@ class TiledImage:
                     network,
                     self.image,
                     view=self.view,
+                    share=min(NETWORK_SHARE, self.plan.needed),
                     device=device,
                     on_progress=on_progress or (lambda done, total: None),
                 )
