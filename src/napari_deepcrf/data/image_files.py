@@ -82,7 +82,7 @@ def write_labels(path: Path | str, labels: NDArray[np.integer[Any]]) -> None:
 
 
 def encode_labels(labels: NDArray[np.integer[Any]]) -> bytes:
-    """The content of the file that `write_labels` writes."""
+    """What `write_labels` writes into the file; ValueError where a byte holds no label."""
     if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
         raise ValueError(
             f"labels: expected class indices from 0 to 255, got {labels.min()} to {labels.max()}"

@@ -62,7 +62,8 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
     ``"auto"`` takes Numba for float32 on a CPU and Triton for float32 on a CUDA device where they
     work, and the plain PyTorch reference everywhere else. Triton missing on a machine with a CUDA
-    device is worth a warning in the log, once, and so is a device without kernels.
+    device is worth a warning in the log, once, and so is a device without kernels. Raises
+    ValueError for other names than ``"auto"``, ``"torch"``, ``"numba"`` and ``"triton"``.
     """
     import torch
 

@@ -178,7 +178,7 @@ class TrainConfig:
 
         Stage 1 crops ``size`` pixels from the images as they are; stage 2, validation and report
         see patches of at most that side which cover each image. The network that comes of it
-        never reduces an image.
+        never reduces an image. Raises ValueError for a size below 8.
         """
         if size < 8:
             raise ValueError(f"size: expected at least 8 pixels, got {size}")
