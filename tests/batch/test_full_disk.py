@@ -1,6 +1,5 @@
 """Disks that are really full, of a folder of images and of tiles: what is finished is kept."""
 
-import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +14,8 @@ from napari_deepcrf.batch.run import BatchOptions, ImageFailed, segment_files
 from napari_deepcrf.batch.zarr_images import TilesDone
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.tiled_image import TiledImage
+
+resource = pytest.importorskip("resource", reason="Windows limits no files")
 
 
 @pytest.fixture
