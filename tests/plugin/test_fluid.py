@@ -1,14 +1,12 @@
-"""The window stays fluid, closes without a trace, and survives a monkey."""
+"""The window stays fluid, and closes without a trace."""
 
 from __future__ import annotations
 
 import gc
 import os
-import random
 import threading
 import time
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,6 @@ import pytest
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
-
-from napari_deepcrf.training import config
 
 MANY_OBJECTS = 100_000
 LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
@@ -128,18 +124,12 @@ def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
     beat.check()
 
 
-def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, tmp_path):
+def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, shorten_recipe, tmp_path):
     from napari_deepcrf.plugin import annotating
 
     monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path)
     monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
-    recipe = config.named_config("scribbles")
-    short = replace(
-        recipe,
-        unary=replace(recipe.unary, iterations=3),
-        joint=replace(recipe.joint, iterations=2),
-    )
-    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+    shorten_recipe("scribbles", unary={"iterations": 3}, joint={"iterations": 2})
     app.dock.annotate()
     layer = app.dock.annotating.layer
     layer.data[10:20, 10:200] = 1
@@ -148,8 +138,8 @@ def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, tmp_path
     with Heartbeat() as beat:
         app.dock.train()
         wait_until(lambda: app.dock.learning.on_trial)
+        app.idle()  # layers come and go at the end
     beat.check()
-    app.idle()  # layers come and go at the end: docs/widget.md has what that takes
     assert all(f"photo [{view}]" in app.viewer.layers for view in ("before", "after", "changed"))
 
 
@@ -212,107 +202,3 @@ def is_ours(timer):
         return type(timer.parent()).__module__.startswith("napari_deepcrf")
     except RuntimeError:  # deleted with its parent
         return False
-
-
-class Monkey:
-    """Does one random thing after another, remembering what was painted."""
-
-    def __init__(self, app, photo, seed):
-        self.app, self.photo = app, photo
-        self.random = random.Random(seed)
-        self.image = app.viewer.layers["photo"]
-        app.dock.annotate()
-        self.scribbles = app.dock.annotating.layer
-        self.painted = self.scribbles.data.copy()
-        self.actions = [
-            self.slide, self.slide, self.updates, self.step, self.segment, self.cancel,
-            self.rename, self.hide, self.paint, self.undo, self.tab, self.drop, self.swap,
-            self.live, self.learned, self.quality, self.split,
-        ]  # fmt: skip
-
-    def act(self):
-        self.random.choice(self.actions)()
-
-    def slide(self):
-        sliders = self.app.dock.crf_panel.sliders
-        name = self.random.choice(list(sliders))
-        self.random.choice(sliders[name]).slider.setValue(self.random.randrange(300, 900))
-
-    def updates(self):
-        self.app.dock.crf_panel.iterations.setValue(self.random.randrange(1, 7))
-
-    def step(self):
-        dims = self.app.viewer.dims
-        axis = self.random.randrange(dims.ndim)
-        dims.set_current_step(axis, self.random.randrange(int(dims.nsteps[axis])))
-
-    def segment(self):
-        self.app.dock.source_panel.segment.click()
-
-    def cancel(self):
-        self.app.dock.status_panel.cancel.click()
-
-    def rename(self):
-        self.image.name = f"photo {self.random.randrange(9)}"
-
-    def hide(self):
-        layer = self.random.choice(list(self.app.viewer.layers))
-        layer.visible = not layer.visible
-
-    def paint(self):
-        row, column = self.random.randrange(61), self.random.randrange(83)
-        self.scribbles.paint((row, column), self.random.choice((1, 3)))
-        self.painted = self.scribbles.data.copy()
-
-    def undo(self):
-        self.scribbles.undo()
-        self.painted = self.scribbles.data.copy()
-
-    def tab(self):
-        self.app.dock.tabs.setCurrentIndex(self.random.randrange(5))
-
-    def drop(self):
-        ours = [x for x in self.app.viewer.layers if x in self.app.dock.result_layers]
-        if ours:
-            self.app.viewer.layers.remove(self.random.choice(ours))
-
-    def swap(self):
-        self.image.data = np.roll(self.image.data, self.random.randrange(9), axis=0)
-
-    def live(self):
-        box = self.app.dock.annotate_panel.live
-        box.setChecked(not box.isChecked())
-
-    def learned(self):
-        self.app.dock.crf_panel.learned.click()
-
-    def quality(self):
-        self.app.dock.segmenting.change({"quality": self.random.choice(("fast", "accurate"))})
-
-    def split(self):
-        box = self.app.dock.crf_panel.independent
-        box.setChecked(not box.isChecked())
-
-
-def test_a_monkey_breaks_nothing(open_app, photo, settle, monkeypatch, tmp_path):
-    from napari_deepcrf.plugin import annotating
-
-    monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path)
-    app = open_app(photo)
-    monkey = Monkey(app, photo, seed=2015)
-    app.idle()
-    for _ in range(500):
-        monkey.act()
-        settle(0.002)
-    app.idle()
-    np.testing.assert_array_equal(monkey.scribbles.data, monkey.painted)
-    session = app.dock.session
-    result = session.result
-    assert session.fresh == (result is not None and result.identity == session.identity)
-    for layer in app.viewer.layers:
-        if layer in app.dock.result_layers:
-            assert layer.name.endswith("(out of date)") != session.fresh
-    app.dock.annotate_panel.live.setChecked(False)
-    final = app.segment()
-    assert session.fresh
-    np.testing.assert_array_equal(app.layer("labels").data, final.labels)
