@@ -24,6 +24,7 @@ import torch
 from dask.typing import Key
 from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.client import ClosedClientError
+from distributed.comm.addressing import get_address_host_port
 
 from napari_deepcrf.batch.segmenter import (
     Labelled,
@@ -227,6 +228,9 @@ def _quiet() -> Iterator[None]:
 
 def _connected(address: str) -> Client:
     try:
+        if not address.startswith("inproc://"):
+            # A client that cannot read it takes 20 s to close.
+            get_address_host_port(address)
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConnectionError(
