@@ -26,7 +26,7 @@ class Activity(QObject):
         self._runner, self._panel = runner, panel
         self._bars: dict[str, ProgressBar] = {}
         self._failure = ""
-        self._cancelled = False
+        self._cancelled = self._moving = False
         runner.started.connect(self._on_started)
         runner.delivered.connect(self._on_event)
         runner.failed.connect(self._on_failed)
@@ -59,10 +59,11 @@ class Activity(QObject):
             return
         self._panel.show_progress(event.text, event.done, event.total)
         bar = self._bars.get(job.kind)
-        if bar is not None and event.total:
+        if bar is not None and event.total and not self._moving:
+            self._moving = True  # moving it lets events in: those that come meanwhile would nest
             bar.total = event.total
-            bar.n = event.done
-            bar.refresh()
+            bar.update(event.done - bar.n)  # setting `n` tells nobody
+            self._moving = False
 
     def _on_failed(self, job: Job, message: str) -> None:
         self._failure = message
