@@ -1,6 +1,7 @@
 """Rules for the whole suite."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -16,6 +17,23 @@ def pytest_runtest_makereport(item: pytest.Item):
     if report.skipped and os.environ.get("CI") and item.get_closest_marker("gui"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: GUI tests may not be skipped in CI"
+
+
+@pytest.fixture
+def shorten_recipe(monkeypatch: pytest.MonkeyPatch):
+    """Let a named recipe take so few steps in its stages, and small crops in the first."""
+    from napari_deepcrf.training import config
+
+    def shorten(name: str, *, unary: dict, joint: dict, crop: int | None = None):
+        recipe = config.named_config(name)
+        if crop is not None:
+            unary = {**unary, "augmentation": replace(recipe.unary.augmentation, crop=crop)}
+        short = replace(
+            recipe, unary=replace(recipe.unary, **unary), joint=replace(recipe.joint, **joint)
+        )
+        monkeypatch.setitem(config._CONFIGS, name, short)
+
+    return shorten
 
 
 class Site:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,20 +12,12 @@ from qtpy.QtGui import QShortcut
 
 from napari_deepcrf.plugin import annotating, commands
 from napari_deepcrf.session import live
-from napari_deepcrf.training import config
 
 
 @pytest.fixture(autouse=True)
-def short_recipe(monkeypatch):
-    """The recipe for scribbles with few, small steps."""
-    recipe = config.named_config("scribbles")
-    crops = replace(recipe.unary.augmentation, crop=33)
-    short = replace(
-        recipe,
-        unary=replace(recipe.unary, iterations=12, batch_size=2, augmentation=crops),
-        joint=replace(recipe.joint, iterations=6),
-    )
-    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+def few_small_steps(shorten_recipe):
+    unary = {"iterations": 12, "batch_size": 2}
+    shorten_recipe("scribbles", unary=unary, joint={"iterations": 6}, crop=33)
 
 
 @pytest.fixture

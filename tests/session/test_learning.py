@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,21 +10,13 @@ from napari_deepcrf.session.annotations import AnnotationClass
 from napari_deepcrf.session.learning import Learning
 from napari_deepcrf.session.live import fit_scores
 from napari_deepcrf.session.training import LabelledImage, TrainingDone
-from napari_deepcrf.training import config
 from napari_deepcrf.training.events import Preview, StepDone, Validated
 
 
 @pytest.fixture(autouse=True)
-def short_recipe(monkeypatch):
-    """The recipe for scribbles with few, small steps."""
-    recipe = config.named_config("scribbles")
-    crops = replace(recipe.unary.augmentation, crop=33)
-    short = replace(
-        recipe,
-        unary=replace(recipe.unary, iterations=6, batch_size=2, augmentation=crops),
-        joint=replace(recipe.joint, iterations=3),
-    )
-    monkeypatch.setitem(config._CONFIGS, "scribbles", short)
+def few_small_steps(shorten_recipe):
+    unary = {"iterations": 6, "batch_size": 2}
+    shorten_recipe("scribbles", unary=unary, joint={"iterations": 3}, crop=33)
 
 
 @pytest.fixture

@@ -89,23 +89,25 @@ class Comparing(Coordinator):
             ("after", event.after, event.after_names),
             ("changed", changed.astype(np.uint8), ("same", "changed")),
         ):
-            if image not in self.viewer.layers:
-                self.clear()
-                return
             name = f"{image.name} [{view}]"
             layer = self._layers.get(view)
             if layer is None:
                 layer = label_layer(
                     labels, placement, name=name, role="comparison", opacity=0.6, visible=False
                 )
-                self.add_layer(layer)
-                self._layers[view] = layer
             else:
                 layer.data, layer.name = on_axes_of(placement, labels), name
             own = ((0, 0, 0), CHANGED_COLOUR)
             colours = own if view == "changed" else self.context.colours(names)
             show_classes(layer, names, colours)
             yield
+            if image not in self.viewer.layers:
+                self.clear()
+                return
+            if view not in self._layers:
+                self.add_layer(layer)
+                self._layers[view] = layer
+                yield
         self._panel.show_changed(float(changed.mean()), image.name)
         self.show("after")
 
