@@ -2,8 +2,10 @@
 
 import threading
 
+import dask.array as da
 import numpy as np
 import pytest
+from dask.delayed import delayed
 
 import napari_deepcrf as ndc
 from napari_deepcrf.inference import memory
@@ -82,6 +84,15 @@ def test_a_broken_plane_reaches_the_caller_and_leaves_the_others(seen):
     assert stack.is_done((0,))
     assert not stack.is_done((1,))
     np.testing.assert_array_equal(stack.plane((2,)), 2)
+
+
+def test_a_plane_that_cannot_be_read_is_named(label_plane):
+    def lost() -> None:
+        raise OSError("chunk lost\nfor good")
+
+    planes = [da.zeros((9, 11), np.uint8), da.from_delayed(delayed(lost)(), (9, 11), np.uint8)]
+    with pytest.raises(ValueError, match=r"^image: reading plane 1 failed: chunk lost$"):
+        list(StackLabels(da.stack(planes), label_plane).fill())
 
 
 def test_planes_of_an_earlier_run_are_copied(label_plane, seen):

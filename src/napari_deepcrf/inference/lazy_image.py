@@ -75,10 +75,9 @@ class LazyImage:
             return self._cache.read(*inside)[..., :3]
         # Decoders raise whatever their broken input leads to.
         except Exception as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(
                 f"image: reading rows {rows.start}–{rows.stop} of columns "
-                f"{columns.start}–{columns.stop} failed: {reason}"
+                f"{columns.start}–{columns.stop} failed: {_reason(error)}"
             ) from error
 
     @cached_property
@@ -140,6 +139,20 @@ def open_array(image: Any, *, channel_axis: int | None = None) -> da.Array:
         return _checked(da.moveaxis(array, channel_axis, -1))
     has_channels = array.ndim > 2 and array.shape[-1] <= MAX_CHANNELS
     return _checked(array if has_channels else array[..., None])
+
+
+def read_plane(stack: da.Array, index: tuple[int, ...]) -> NDArray[Any]:
+    """(H, W, C) of a stack (*S, H, W, C) as it is stored; ValueError for broken data."""
+    try:
+        return np.asarray(stack[index].compute(scheduler="synchronous"))
+    # Decoders raise whatever their broken input leads to.
+    except Exception as error:
+        number = ", ".join(map(str, index))
+        raise ValueError(f"image: reading plane {number} failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _as_dask(image: Any) -> da.Array:

@@ -22,7 +22,7 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from napari_deepcrf.inference.lazy_image import open_array
+from napari_deepcrf.inference.lazy_image import open_array, read_plane
 from napari_deepcrf.inference.predictor import Predictor
 from napari_deepcrf.interrupt import interruptible_elsewhere, raise_if_interrupted
 
@@ -109,7 +109,7 @@ class StackLabels:
         """(H, W) labels of a plane, computed now if they were not; ValueError names a bad one."""
         with self._locks[index]:
             if not self._done[index]:
-                pixels = np.asarray(self._image[index].compute(scheduler="synchronous"))
+                pixels = read_plane(self._image, index)
                 try:
                     labels = self._label_plane(pixels)
                 except ValueError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import with_fallback
-from napari_deepcrf.inference.lazy_image import open_array
+from napari_deepcrf.inference.lazy_image import open_array, read_plane
 from napari_deepcrf.inference.memory import check_room, volume_bytes
 from napari_deepcrf.inference.predictor import Predictor, ProgressCallback, as_rgb
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
@@ -94,7 +94,7 @@ def volume_steps(
     colours = np.empty((3, depth, height, width), np.float32)
     for z in range(depth):
         yield z, depth + 1
-        plane = as_rgb(stack[z].compute(scheduler="synchronous"))
+        plane = as_rgb(read_plane(stack, (z,)))
         scores[:, z] = predictor.unary(plane)
         colours[:, z] = plane.transpose(2, 0, 1)
     yield depth, depth + 1
