@@ -10,7 +10,8 @@ import pytest
 import zarr
 
 from napari_deepcrf.inference import Predictor
-from napari_deepcrf.plugin.images import open_stack, plane_of
+from napari_deepcrf.plugin.images import plane_of
+from napari_deepcrf.plugin.stack_reader import open_stack
 from napari_deepcrf.session.batch import with_settings
 
 NAME = "photo [all planes]"

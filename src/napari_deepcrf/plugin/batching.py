@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.filling import Filling
-from napari_deepcrf.plugin.images import open_stack
+from napari_deepcrf.plugin.stack_reader import open_stack
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.batch import (
     PlaneDone,

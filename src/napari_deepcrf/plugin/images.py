@@ -1,4 +1,4 @@
-"""From napari layers to the session's image and score sources, without copying anything early."""
+"""From image layers to the planes that the session works on, without copying anything early."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ import numpy as np
 from napari_deepcrf.plugin.geometry import Placement
 from napari_deepcrf.session.images import (
     ImageSource,
-    ScoreSource,
     as_rgb,
-    scores_from_labels,
-    scores_from_probabilities,
     stretched_channels,
 )
 
@@ -66,6 +63,11 @@ class Revisions:
         self._keys[layer] = (number, revision + 1)
 
 
+def finest(layer: Image | Labels) -> Any:
+    """A layer's array, of a multiscale one that with the most pixels."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
 def has_pixels_of(key: Hashable, layer: Any, revisions: Revisions) -> bool:
     """Whether the key of an `ImageSource` still stands for pixels of the layer."""
     return isinstance(key, tuple) and key[0] == revisions.key(layer)
@@ -81,7 +83,7 @@ def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane
     ValueError
         If the layer has no two spatial axes.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = finest(layer)
     shape = tuple(data.shape[: layer.ndim])
     if layer.ndim < 2:
         raise ValueError(f"image: expected two or more axes, got shape {shape}")
@@ -120,84 +122,12 @@ def annotated_planes(layer: Image, revisions: Revisions, labels: np.ndarray) -> 
 
     They come in order; channels are no planes of their own. Nothing is copied.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
-    stack = list(data.shape[: layer.ndim])[:-2]
+    stack = list(finest(layer).shape[: layer.ndim])[:-2]
     channel = channel_axis(layer)
     if channel is not None:
         stack[channel] = 1
     annotated = (step for step in np.ndindex(*stack) if labels[_index(step, channel)].any())
     return [plane_of(layer, step, revisions) for step in annotated]
-
-
-def open_stack(layer: Image) -> Callable[[], Any]:
-    """Opens the layer's planes in a worker, as one lazy array (*S, H, W, C) of what networks see.
-
-    An axis of channels has length 1 in it.
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
-    return partial(_open_stack, data, channel_axis(layer))
-
-
-def _open_stack(data: Any, channel: int | None) -> Any:
-    import dask.array as da
-
-    from napari_deepcrf.inference.lazy_image import open_array
-
-    if channel is None:
-        return open_array(data)
-    planes = (1,) * (data.ndim - 2)
-    chunks = (*planes[:channel], -1, *planes[channel + 1 :], -1, -1)
-    lazy = isinstance(data, da.Array)
-    array = data.rechunk(chunks) if lazy else da.from_array(data, chunks=chunks, name=False)
-
-    def as_network_sees(block: np.ndarray) -> np.ndarray:
-        channels = np.moveaxis(block, channel, 0)
-        rgb = as_rgb(stretched_channels(channels.reshape(len(channels), *block.shape[-2:])))
-        return rgb[(None,) * len(planes)]
-
-    blocks = [(1,) * n for n in array.shape[:-2]]
-    blocks[channel] = (1,)
-    return array.map_blocks(
-        as_network_sees,
-        new_axis=array.ndim,
-        chunks=(*blocks, *array.chunks[-2:], (3,)),
-        dtype=np.float32,
-        meta=np.empty((0,) * (array.ndim + 1), np.float32),
-    )
-
-
-def probability_source(
-    layer: Image, class_names: tuple[str, ...], revisions: Revisions
-) -> ScoreSource:
-    """Scores of a layer whose first axis holds the classes."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    count = data.shape[0]
-    names = class_names if len(class_names) == count else _numbered(count)
-    return ScoreSource(
-        key=revisions.key(layer),
-        name=layer.name,
-        class_names=names,
-        read=lambda: scores_from_probabilities(np.asarray(data)),
-    )
-
-
-def label_source(
-    layer: Labels, class_names: tuple[str, ...], confidence: float, revisions: Revisions
-) -> ScoreSource:
-    """Scores of a labels layer that is trusted to ``confidence``."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    count = max(2, int(data.max()) + 1)
-    names = class_names if len(class_names) == count else _numbered(count)
-    return ScoreSource(
-        key=(revisions.key(layer), confidence),
-        name=layer.name,
-        class_names=names,
-        read=lambda: scores_from_labels(np.array(data), len(names), confidence),
-    )
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    return ("background", *(f"class {k}" for k in range(1, count)))
 
 
 def _clip(step: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:

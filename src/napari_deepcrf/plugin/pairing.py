@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.images import annotated_planes
+from napari_deepcrf.plugin.images import annotated_planes, finest
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.training import LabelledImage
 
@@ -105,5 +105,4 @@ class Pairing(Coordinator):
 
 
 def _spatial(image: Image) -> tuple[int, ...]:
-    data = image.data[0] if image.multiscale else image.data
-    return tuple(data.shape[: image.ndim])
+    return tuple(finest(image).shape[: image.ndim])

@@ -13,8 +13,9 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.geometry import Placement
-from napari_deepcrf.plugin.images import open_stack
+from napari_deepcrf.plugin.images import finest
 from napari_deepcrf.plugin.label_layers import label_layer, show_classes
+from napari_deepcrf.plugin.stack_reader import open_stack
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.tiles import (
     TilesOpened,
@@ -87,11 +88,10 @@ class Tiling(Coordinator):
             raise ValueError("image: expected one to segment, got none")
         if model is None:
             raise ValueError("model: expected one to be loaded, got none")
-        data = image.data[0] if image.multiscale else image.data
         plain = image.ndim == 2
         steps = partial(
             segment_in_tiles,
-            (lambda: data) if plain else partial(_only_plane, open_stack(image)),
+            partial(_itself, finest(image)) if plain else partial(_only_plane, open_stack(image)),
             image.name,
             Path(self._panel.out.text().strip() or _folder_of(image)).expanduser(),
             model,
@@ -156,6 +156,10 @@ class Tiling(Coordinator):
         single = plane is not None and all(n == 1 for n in plane.stack_shape)
         out = "" if image is None else str(_folder_of(image))
         self._panel.show_image("" if image is None else image.name, out, single=single)
+
+
+def _itself(image: Any) -> Any:
+    return image
 
 
 def _only_plane(open_planes: Any) -> Any:

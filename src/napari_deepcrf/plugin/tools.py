@@ -12,9 +12,9 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.images import label_source, probability_source
 from napari_deepcrf.plugin.label_layers import label_layer
 from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.score_sources import label_source, probability_source
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.objects import Objects, find_objects
 

@@ -101,7 +101,7 @@ class AnnotatePanel(QWidget):
             current = self.classes.currentRow()
             self.classes.clear()
             for index, entry in enumerate(classes):
-                key = str(index + 1) if index < KEYS else ""
+                key = str(index + 1) if index < KEYS else " "  # as large, without a digit
                 item = QListWidgetItem(swatch(entry.colour, key), entry.name)
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsEditable)
                 if index < KEYS:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qtpy.QtWidgets import QDoubleSpinBox, QGroupBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 
-from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
+from napari_deepcrf.plugin.panels.form import Note, add_row, button, combo, form, row
 from napari_deepcrf.plugin.panels.tiles_panel import TilesPanel
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
@@ -45,10 +45,7 @@ class BatchPanel(QWidget):
         self.kind.addItems(FORMATS)
         self.run = button("Segment the folder", "batch_run")
         self.open = button("Open the labels' folder", "batch_open")
-        self.note, self.folder_note = QLabel(), QLabel()
-        for note, tip in ((self.note, "batch_stack"), (self.folder_note, "batch_run")):
-            note.setWordWrap(True)
-            note.setToolTip(TOOLTIPS[tip])
+        self.note, self.folder_note = Note("batch_stack"), Note("batch_run")
         for pick in (self.choose_folder, self.choose_out):
             pick.setFixedWidth(32)
         self._lay_out()
@@ -64,8 +61,9 @@ class BatchPanel(QWidget):
 
     def set_folders(self, folder: str, out: str) -> None:
         """Show where images come from and labels go."""
-        self.folder.setText(folder)
-        self.out.setText(out)
+        for line, text in ((self.folder, folder), (self.out, out)):
+            line.setText(text)
+            line.setCursorPosition(0)
 
     def folders(self) -> tuple[str, str]:
         """The two folders as they are written there; empty for none."""
@@ -78,7 +76,7 @@ class BatchPanel(QWidget):
         self.summary.setText(f"With the model {model} and the sliders as they are now.")
         self.stack.setText(f"Segment all {planes} planes" if planes > 1 else "Segment all planes")
         if not self._running:
-            self.note.clear()
+            self.note.setText("")
         self._planes, self._axes = planes, len(stack)
         self._enable()
 

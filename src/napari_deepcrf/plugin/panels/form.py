@@ -65,6 +65,21 @@ def button(text: str, tip: str) -> QPushButton:
     return push
 
 
+class Note(QLabel):
+    """Text below a control, wrapped; it takes no room while there is none."""
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setToolTip(TOOLTIPS[tip])
+        self.hide()
+
+    def setText(self, text: str | None) -> None:  # noqa: N802 - Qt's name
+        """Show the text, or nothing."""
+        super().setText(text)
+        self.setVisible(bool(text))
+
+
 def scrolled(panel: QWidget) -> QScrollArea:
     """A panel that scrolls where the dock is too low for it."""
     area = QScrollArea()

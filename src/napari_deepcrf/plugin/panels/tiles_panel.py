@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGroupBox, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QGroupBox, QLineEdit, QSpinBox, QWidget
 
-from napari_deepcrf.plugin.panels.form import add_row, button, form, row
+from napari_deepcrf.plugin.panels.form import Note, add_row, button, form, row
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 
@@ -30,9 +30,7 @@ class TilesPanel(QGroupBox):
         self.choose = button("…", "tiles_out")
         self.choose.setFixedWidth(32)
         self.run = button("Segment in tiles", "tiles")
-        self.note = QLabel()
-        self.note.setWordWrap(True)
-        self.note.setToolTip(TOOLTIPS["tiles"])
+        self.note = Note("tiles")
         layout = form(self)
         add_row(layout, "Sees", self.view, "tiles_view")
         add_row(layout, "Labels", row(self.out, self.choose, stretch=(1, 0)), "tiles_out", self.out)
