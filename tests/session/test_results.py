@@ -112,3 +112,10 @@ def test_memory_is_what_the_arrays_take():
     least = Keep(present_only=True, last_only=True)
     result = build(some_marginals(), 3, least)
     assert sum(a.nbytes for a in arrays(result)) < memory_needed(3, 3, 7, 5, least)
+
+
+def test_of_two_equal_classes_the_first_is_the_label():
+    q = torch.tensor([0.2, 0.4, 0.4])[None, :, None, None].expand(1, 3, 4, 5)
+    result = build(q, 0)
+    assert (result.labels == 1).all()
+    assert (result.uncertainty == 1).all()

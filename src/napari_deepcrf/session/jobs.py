@@ -118,9 +118,9 @@ def _mean_field(cache: UnaryCache, identity: Identity, *, done: int, total: int)
         cache.device,
         segmenting=settings.quality == "fast",
     )
-    yield Progress("Building the lattices", done, total)
+    yield Progress(f"Mean field, {settings.iterations} updates", done, total)
     builder = ResultBuilder(cache.scores, settings.iterations, settings.keep, cache.rows)
     for t, marginals in enumerate(cache.trace(settings)):
         builder.add(marginals)
-        yield Progress(f"Mean field, update {t} of {settings.iterations}", done + 1 + t, total)
+        yield Progress(f"Keeping update {t} of {settings.iterations}", done + 1 + t, total)
     yield ResultReady(builder.build(identity, cache.class_names), cache)

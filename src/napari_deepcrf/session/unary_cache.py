@@ -52,8 +52,9 @@ class UnaryCache:
     def trace(self, settings: CRFSettings) -> Iterator[Tensor]:
         """Yield the (L, H, W) marginals of update 0…T, by the fastest path there is.
 
-        Only a kernel that differs from the last call's is built again. If the GPU's memory does
-        not suffice, this and all later calls use the CPU.
+        Only a kernel that differs from the last call's is built again. The fastest path makes all
+        updates before the first is yielded, (T+1, L, H, W) float32. If the GPU's memory does not
+        suffice, this and all later calls use the CPU.
         """
         import torch
 
