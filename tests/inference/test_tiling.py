@@ -43,7 +43,7 @@ def test_points_stand_for_every_pixel_of_the_halo(shape, widths):
 
 def test_points_are_thinner_the_farther_they_are():
     around = Surroundings.of((3, 80))
-    assert around.reach == (64, 160, 240, 320)
+    assert around.reach == (48, 160, 240, 320)
     shape = (2048, 2048)
     tile = cut(shape, 512)[5]
     points = around.points(tile, shape)
@@ -56,7 +56,7 @@ def test_points_are_thinner_the_farther_they_are():
         )
     ]
     distance, mass = np.maximum(*far), points.mass()
-    for cell, inner, outer in ((1, 0, 64), (2, 64, 160), (4, 160, 240), (8, 240, 320)):
+    for cell, inner, outer in ((1, 0, 48), (2, 48, 160), (4, 160, 240), (8, 240, 320)):
         within = (distance > inner + 8) & (distance <= outer - 8) if inner else distance <= outer
         assert (mass[within] == cell**2).all()
 

@@ -30,7 +30,7 @@ HALO_WIDTHS = 4.0
 RING_WIDTHS = 4.0
 RING_LEAST = 24
 """The ring is at least so many pixels."""
-ZONE_WIDTHS = (0.8, 2.0, 3.0)
+ZONE_WIDTHS = (0.6, 2.0, 3.0)
 """How many of the widest kernel's widths every pixel, every 2nd and every 4th is taken for."""
 SAMPLES = 10.0
 """The widest kernel is sampled at least so many times within one width."""
