@@ -104,7 +104,8 @@ def test_a_zarr_image_is_done_in_tiles(command, tiny_model, tmp_path):
     result = command(*arguments, "--memory", "100GB")
     assert result.exit_code == 0
     plan = (
-        rf"memory: {tmp_path / 'slide.zarr'}: tiles of 1024×1024 pixels, 1 at once, about 0\.\d+ GB"
+        re.escape(f"memory: {tmp_path / 'slide.zarr'}: tiles of 1536×1536 pixels, 1 at once, ")
+        + r"about 0\.\d+ GB"
     )
     assert re.fullmatch(f"{plan}\n", result.err)
     expected = Predictor(tiny_model).labels(pixels)
