@@ -128,14 +128,19 @@ class App:
 
 @pytest.fixture
 def open_app(
-    make_napari_viewer: Any, collections: None, model_file: Path, monkeypatch: pytest.MonkeyPatch
+    make_napari_viewer: Any,
+    collections: None,
+    model_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[Callable[..., App]]:
-    from napari_deepcrf.plugin import preferences, segmenting
+    from napari_deepcrf.plugin import preferences, segmenting, tiling
 
     kept = {"model": str(model_file), "device": "cpu", "live": False}
     monkeypatch.setattr(preferences, "recall", kept.__getitem__)
     monkeypatch.setattr(preferences, "remember", kept.__setitem__)
     monkeypatch.setattr(segmenting, "MEASURE_AFTER_MS", 20)
+    monkeypatch.setattr(tiling, "HOME_FOLDER", tmp_path / "labels of images from nowhere")
 
     def open_one(*arrays: np.ndarray, show: bool = False, **layer_kwargs: Any) -> App:
         viewer = make_napari_viewer(show=show)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_deepcrf.models import DeepCRF
-from napari_deepcrf.plugin import annotating, tiling
+from napari_deepcrf.plugin import annotating
 from napari_deepcrf.training import config
 
 
@@ -171,7 +171,6 @@ def short_and_apart(monkeypatch, tmp_path):
     )
     monkeypatch.setitem(config._CONFIGS, "scribbles", short)
     monkeypatch.setattr(annotating, "AUTOSAVE_FOLDER", tmp_path / "scribbles")
-    monkeypatch.setattr(tiling, "HOME_FOLDER", tmp_path / "labels")
 
 
 def let_go(app, seed, models, settle, actions):

@@ -11,7 +11,6 @@ import zarr
 
 from napari_deepcrf.inference import Predictor, label_pyramid, memory
 from napari_deepcrf.inference.tiled_image import TiledImage
-from napari_deepcrf.plugin import tiling
 from napari_deepcrf.session import tiles
 from napari_deepcrf.session.batch import with_settings
 
@@ -20,11 +19,10 @@ NAME = "photo [labels in tiles]"
 
 @pytest.fixture
 def places(monkeypatch, tmp_path):
-    """Small tiles, two resolutions, and a home of its own for what is opened from nowhere."""
+    """Small tiles, two resolutions; where labels of images from nowhere go."""
     monkeypatch.setattr(memory, "DEFAULT_TILE", 32)
     monkeypatch.setattr(label_pyramid, "SMALLEST", 16)
-    monkeypatch.setattr(tiling, "HOME_FOLDER", tmp_path / "home")
-    return tmp_path / "home"
+    return tmp_path / "labels of images from nowhere"
 
 
 @pytest.fixture
@@ -169,6 +167,8 @@ def test_a_stack_has_planes_and_no_tiles(open_app, photo):
     app.dock.show_tab("Batch")
     assert panel.tiles.isHidden()
     assert not panel.stack_group.isHidden()
+    app.dock.tiling.segment()
+    assert app.dock.status_panel.text.text().endswith("single plane for tiles, got a stack")
     app.viewer.add_image(photo, name="single")
     assert not panel.tiles.isHidden()
     assert panel.stack_group.isHidden()

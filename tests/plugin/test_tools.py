@@ -190,7 +190,8 @@ def test_every_command_of_the_manifest_runs(open_app, photo, monkeypatch):
     assert said["train"].startswith("annotations: expected")
     assert said["segment"] == "Ready"
     names = [layer.name for layer in app.viewer.layers]
-    assert {"photo [labels]", "photo [all planes]", "photo [scribbles]"} < set(names)
+    made = {"labels", "all planes", "labels in tiles", "scribbles"}
+    assert {f"photo [{role}]" for role in made} < set(names)
     assert any(name.endswith("objects]") for name in names)
     assert app.dock.annotate_panel.live.isChecked()
     wanted = {"annotate": "Annotate", "train": "Train", "make_objects": "Tools"}

@@ -113,6 +113,13 @@ def segment_all_planes() -> None:
     open_dock().batching.segment_stack()
 
 
+def segment_in_tiles() -> None:
+    """Label the chosen image tile by tile, whatever its size."""
+    dock = open_dock()
+    dock.show_tab("Batch")
+    dock.tiling.segment()
+
+
 def save_model() -> None:
     """Save the model in use, with its CRF parameters."""
     open_dock().training.choose_file()

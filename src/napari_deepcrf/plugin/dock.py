@@ -197,6 +197,7 @@ class DeepCRFWidget(QWidget):
         """Segment the image; where the memory does not hold that, offer tiles instead."""
         if self.tiling.offer():
             self.show_tab("Batch")
+            self.batch_panel.tiles.run.setFocus()
         else:
             self.segmenting.segment()
 

@@ -27,6 +27,7 @@ from napari_deepcrf.session.tiles import (
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
+    from napari_deepcrf.plugin.images import Plane
     from napari_deepcrf.plugin.panels.tiles_panel import TilesPanel
     from napari_deepcrf.session import Job
 
@@ -59,11 +60,10 @@ class Tiling(Coordinator):
         self._show_image()
 
     def offer(self) -> bool:
-        """Say so, and point to the button, where the chosen image needs tiles; else False."""
+        """Say so where the chosen image needs tiles and can be done in them; else False."""
         problem = memory_problem(self.session)
         if not problem or self.session.scores is not None or not self._panel.run.isEnabled():
             return False
-        self._panel.run.setFocus()
         self.refused.emit(f"{problem}: press “{self._panel.run.text()}” for the labels alone")
         return True
 
@@ -86,6 +86,8 @@ class Tiling(Coordinator):
         image = choice.layer
         if image is None or choice.plane is None:
             raise ValueError("image: expected one to segment, got none")
+        if not _is_single(choice.plane):
+            raise ValueError("image: expected a single plane for tiles, got a stack")
         if model is None:
             raise ValueError("model: expected one to be loaded, got none")
         plain = image.ndim == 2
@@ -153,9 +155,13 @@ class Tiling(Coordinator):
 
     def _show_image(self, _event: object = None) -> None:
         image, plane = self.context.choice.layer, self.context.choice.plane
-        single = plane is not None and all(n == 1 for n in plane.stack_shape)
+        single = plane is not None and _is_single(plane)
         out = "" if image is None else str(_folder_of(image))
         self._panel.show_image("" if image is None else image.name, out, single=single)
+
+
+def _is_single(plane: Plane) -> bool:
+    return all(n == 1 for n in plane.stack_shape)
 
 
 def _itself(image: Any) -> Any:
