@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_deepcrf.plugin import annotating, demo
 
-WINDOW, TALL = demo.WINDOW, 970
+WINDOW, TALL = demo.WINDOW, 990
 """Size of the window in pixels; with its panel of training whole, so high."""
 PANELS = ("crf", "annotate", "train", "tools", "batch")
 
@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     demo.wait_for_result(dock)
     paint(dock)
     dock.batch_panel.tiles.choose_out("/home/me/slides")
-    dock.batch_panel.set_folders("/home/me/photos", "/home/me/photos/labels")
+    dock.batch_panel.set_folders("/home/me/photos", "/home/me/labels")
     dock.tools_panel.minimum.setValue(50)
     dock.tools_panel.objects.click()
     wait(lambda: dock.tools_panel.table.rowCount() > 0)
