@@ -12,7 +12,8 @@ from numba.core import caching
 def refuse(self):
     raise OSError(errno.EROFS, "Read-only file system")
 
-caching.InTreeCacheLocator.ensure_cache_path = refuse
+locator = getattr(caching, "InTreeCacheLocator", None) or caching._InTreeCacheLocator  # Numba 0.61
+locator.ensure_cache_path = refuse
 
 from pathlib import Path
 from numba import config
