@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from screenshots import process, wait
 
 WINDOW, WIDTH = (1060, 760), 760
-COLOURS = 96
+COLOURS = 80
 MOST_BYTES = 1_500_000
 STATUS_BAR = 26
 """Pixels at the bottom of the window that are left out: they tell of a mouse that nobody moves."""
