@@ -1,5 +1,5 @@
 # make demo   segments a sample photo: in napari where there is a display, into PNG files elsewhere
-# make test   runs the tests
+# make test   runs the tests, several at once (ARGS=-n0: one after the other)
 # make lint   style, types, layers, manifest
 # make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it;
 #             QT=pyqt6 or QT=pyside6: with the window, PYTHON=python3.13: on another Python
@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 	$(BIN)/napari-deepcrf demo --out "$(OUT)" $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

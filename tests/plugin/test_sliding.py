@@ -35,7 +35,7 @@ def test_the_part_comes_while_sliding_and_the_whole_afterwards(app, wait_until):
     part = part_of(app)
     assert results == []
     assert not session.fresh
-    assert not history.visible
+    wait_until(lambda: part.visible and not history.visible)
     corner = np.asarray(part.data_to_world((-0.5, -0.5)))
     np.testing.assert_allclose(corner, (10 - 1, -4 - 1))  # the image's own corner
     assert part.data.shape == session.result.labels.shape

@@ -45,8 +45,6 @@ class CurvePlot(QWidget):
         self._plot.getAxis("bottom").setHeight(AXIS_HEIGHT if x_label else TICKS_HEIGHT)
         # pyqtgraph lets an axis's label stick out by a few pixels
         self._plot.getPlotItem().layout.setContentsMargins(0, 4, 6, 6 if x_label else 0)
-        if len(curves) > 1:
-            self._plot.addLegend(offset=(-4, -2), colCount=len(curves), labelTextSize="8pt")
         self._curves: dict[str, pg.PlotDataItem] = {}
         for name, colour in zip(curves, LINE_COLOURS, strict=False):
             style = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
@@ -96,7 +94,12 @@ class CurvePlot(QWidget):
             axis = self._plot.getAxis(side)
             axis.setPen(text)
             axis.setTextPen(text)
-        legend = self._plot.getPlotItem().legend
-        if legend is not None:
-            for _, label in legend.items:
-                label.setText(label.text, color=text)
+        if len(self._curves) > 1:
+            self._plot.setTitle(self._legend(), color=text, size="8pt")
+
+    def _legend(self) -> str:
+        """Names behind dots in their colours, above the axes: within them they hide curves."""
+        return "&nbsp; ".join(
+            f'<span style="color: {curve.opts["pen"].color().name()}">●</span> {name}'
+            for name, curve in self._curves.items()
+        )

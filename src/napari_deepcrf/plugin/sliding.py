@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal, single_shot
+from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session.region import Region, visible_region
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
     from napari_deepcrf.plugin.result_layers import ResultLayers
     from napari_deepcrf.session.events import RegionReady
@@ -47,6 +50,7 @@ class Sliding(Coordinator):
         self._part = single_shot(self, PART_AFTER_MS, self._refine_region)
         self._whole = single_shot(self, WHOLE_AFTER_MS, self._refine_whole)
         self._tidy = single_shot(self, TIDY_AFTER_MS, self._remove)
+        self._step_runner = StepRunner(self)
         self.session.region_ready.connect(self._show)
         self.session.result_changed.connect(self._hide)
         self.session.image_changed.connect(self.clear)
@@ -56,7 +60,8 @@ class Sliding(Coordinator):
     @property
     def is_waiting(self) -> bool:
         """Whether a part or the whole is about to be asked for."""
-        return bool(self._part.isActive() or self._whole.isActive())
+        timers = self._part.isActive() or self._whole.isActive()
+        return timers or self._step_runner.is_waiting
 
     def slide(self) -> bool:
         """Follow a change of settings; False if the image is small enough to be done at once."""
@@ -71,6 +76,7 @@ class Sliding(Coordinator):
         """Stop the timers."""
         for timer in (self._part, self._whole, self._tidy):
             timer.stop()
+        self._step_runner.stop()
 
     def clear(self, _event: object = None) -> None:
         """Take the part away and show the label history again."""
@@ -78,6 +84,7 @@ class Sliding(Coordinator):
         self._remove()
 
     def _hide(self, _event: object = None) -> None:
+        self._step_runner.stop()
         if self._shown is not None:
             self._shown.visible = False
             self._tidy.start()
@@ -120,23 +127,32 @@ class Sliding(Coordinator):
             return
         region = event.region
         placement = plane.placement.part(region.top, region.left, region.step)
+        self._tidy.stop()
+        if self._shown is None:
+            self._step_runner.run(self._add(event, placement, f"{image.name} [visible part]"))
+            return
+        options = placement.layer_kwargs()
+        self._shown.data = on_axes_of(placement, event.labels)
+        self._shown.scale, self._shown.translate = options["scale"], options["translate"]
+        self._shown.visible = True
+        self._hide_history()
+
+    def _add(self, event: RegionReady, placement: Placement, name: str) -> Iterator[None]:
+        look: dict[str, Any] = {"opacity": 0.6, "visible": False}
+        layer = label_layer(event.labels, placement, name=name, role="region", **look)
+        names = self.session.class_names
+        show_classes(layer, names, self.context.colours(names))
+        yield
+        self.add_layer(layer)
+        self._shown = layer
+        yield
+        layer.visible = True
+        self._hide_history()
+
+    def _hide_history(self) -> None:
         history = self._layers.get("history")
         if history is not None and history.visible:
             history.visible, self._hidden = False, history
-        self._tidy.stop()
-        if self._shown is not None:
-            options = placement.layer_kwargs()
-            self._shown.data = on_axes_of(placement, event.labels)
-            self._shown.scale, self._shown.translate = options["scale"], options["translate"]
-            self._shown.visible = True
-            return
-        layer = label_layer(
-            event.labels, placement, name=f"{image.name} [visible part]", role="region", opacity=0.6
-        )
-        names = self.session.class_names
-        show_classes(layer, names, self.context.colours(names))
-        self.add_layer(layer)
-        self._shown = layer
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._shown:

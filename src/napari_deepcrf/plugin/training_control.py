@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,17 @@ from napari_deepcrf.plugin.comparing import Comparing
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.comparison import Comparison
 from napari_deepcrf.session.training import TrainingDone
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.annotating import Annotating
+    from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.panels.train_panel import TrainPanel
     from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.learning import Learning
@@ -45,6 +48,7 @@ class TrainingControl(Coordinator):
         super().__init__(context, parent)
         self._learning, self._annotating, self._panel = learning, annotating, panel
         self._comparing = Comparing(context, panel, self)
+        self._step_runner = StepRunner(self)
         self._before: tuple[DeepCRF, CRFSettings] | None = None
         self._preview: Labels | None = None
         self._preview_key: object = None
@@ -70,12 +74,13 @@ class TrainingControl(Coordinator):
         self._annotating.pairs_changed.connect(panel.show_pairs)
         panel.pair_toggled.connect(self._annotating.pairing.use)
         panel.show_pairs(self._annotating.pairing.offers())
+        self.context.cleanup.callback(self._step_runner.stop)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
 
     @property
     def is_waiting(self) -> bool:
         """Whether layers are about to come or go."""
-        return self._comparing.is_waiting
+        return self._comparing.is_waiting or self._step_runner.is_waiting
 
     def train(self) -> None:
         """Start a training on the painted images, or on the folder chosen."""
@@ -128,21 +133,30 @@ class TrainingControl(Coordinator):
             return
         self._preview_key = event.key
         if self._preview is None:
-            name = f"{image.name} [training preview]"
-            self._preview = label_layer(
-                event.labels, plane.placement, name=name, role="preview", opacity=0.5
-            )
-            classes = self._learning.classes
-            show_classes(self._preview, classes.names, classes.colours)
-            self.add_layer(self._preview)
+            self._step_runner.run(self._add_preview(event.labels, image, plane.placement))
         else:
             self._preview.data = on_axes_of(plane.placement, event.labels)
+
+    def _add_preview(self, labels: Any, image: Layer, placement: Placement) -> Iterator[None]:
+        name = f"{image.name} [training preview]"
+        look: dict[str, Any] = {"opacity": 0.5, "visible": False}
+        layer = label_layer(labels, placement, name=name, role="preview", **look)
+        classes = self._learning.classes
+        show_classes(layer, classes.names, classes.colours)
+        yield
+        if image not in self.viewer.layers:
+            return
+        self.add_layer(layer)
+        self._preview = layer
+        yield
+        layer.visible = True
 
     def _on_trained(self, event: TrainingDone) -> None:
         how = "Stopped early. " if event.stopped else ""
         self._panel.show_verdict(
             f"{how}The trained model is in use on trial. Keep it, or revert to the one before?"
         )
+        self._step_runner.stop()
         image, preview = self.session.image, None
         if image is not None and image.key == self._preview_key:
             preview, self._preview = self._preview, None
@@ -153,6 +167,7 @@ class TrainingControl(Coordinator):
             self._comparing.compare(self._before, now, preview)
 
     def _remove_preview(self) -> None:
+        self._step_runner.stop()
         if self._preview is not None and self._preview in self.viewer.layers:
             self.viewer.layers.remove(self._preview)
 

@@ -58,7 +58,7 @@ class TrainPanel(QWidget):
         for label in (self.progress, self.measured_on, self.verdict, self.changed):
             label.setWordWrap(True)
         self.loss = CurvePlot("", "loss", ("loss",), height=74)
-        self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=104)
+        self.iou = CurvePlot("step", "mean IoU", ("unary", "joint"), symbols=True, height=124)
         self.loss.setToolTip(TOOLTIPS["loss_curve"])
         self.iou.setToolTip(TOOLTIPS["iou_curve"])
         self._lay_out()
