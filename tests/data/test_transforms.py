@@ -54,6 +54,15 @@ def test_outside_the_image_is_void(sample):
     assert share == pytest.approx(1 - 45 * 71 / window.side**2, abs=0.03)
 
 
+@pytest.mark.parametrize("shape", [(1, 306), (306, 1)])
+def test_an_image_of_one_row_is_never_rounded_away(shape):
+    thin = Sample("thin", np.full((*shape, 3), 90, np.uint8), np.ones(shape, np.uint8))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        _, labels, _ = augment(thin, Augmentation(), rng)
+        assert (labels == 1).any()
+
+
 def test_jitter_stays_within_its_limits(sample):
     still = jitter_colours(sample.image, Augmentation(), np.random.default_rng(0))
     np.testing.assert_allclose(still, sample.image, atol=1e-3)

@@ -76,10 +76,9 @@ class CropGeometry:
         factor = self.size / self.side
         target = []  # first and last + 1 row, then column, that lie inside the image
         for start, extent in ((self.top, height), (self.left, width)):
-            target += [
-                max(0, round(-start * factor)),
-                min(self.size, round((extent - start) * factor)),
-            ]
+            # One at least, however thin the image.
+            first = min(max(0, round(-start * factor)), self.size - 1)
+            target += [first, max(first + 1, min(self.size, round((extent - start) * factor)))]
         y0, y1, x0, x1 = target
         box = (
             max(0.0, self.left + x0 / factor),
