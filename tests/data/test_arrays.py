@@ -51,6 +51,13 @@ def test_numbers_with_gaps_need_names():
         ArrayDataset([(image, labels)], names, known=("c",))
 
 
+def test_more_classes_than_labels_can_tell_apart_are_refused():
+    image, labels = np.zeros((9, 12, 3), np.uint8), np.full((9, 12), 256)
+    names = [f"class {n}" for n in range(300)]
+    with pytest.raises(DatasetError, match=r"class_names: .* expected at most 254 names, got 300"):
+        ArrayDataset([(image, labels)], names, known=names)
+
+
 def test_all_that_is_wrong_is_listed_at_once():
     image, labels = np.zeros((9, 12, 3), np.uint8), np.ones((9, 12), int)
     pairs = [(image[:5], labels[:5]), (image.astype(str), labels), (image, labels[1:])]

@@ -109,6 +109,17 @@ def test_every_unreadable_label_is_named_where_nothing_is_missing(pairs):
         )
 
 
+def test_two_files_of_one_name_are_named(pairs):
+    (pairs / "images/one.tif").touch()
+    (pairs / "labels/two.tif").touch()
+    with pytest.raises(DatasetError) as caught:
+        FolderDataset(pairs)
+    assert caught.value.problems == (
+        "images: expected one file one.*, got one.png and one.tif",
+        "labels: expected one file two.*, got two.png and two.tif",
+    )
+
+
 def test_missing_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match="no folder 'images'; no folder 'labels'"):
         FolderDataset(tmp_path / "images")

@@ -40,10 +40,11 @@ def test_unknown_recipe_is_refused():
         ("micro_batch", 0),
         ("workers", -1),
         ("precision", "double"),
+        ("optimizer", "adam"),
     ],
 )
 def test_bad_settings_are_named(setting, value):
-    with pytest.raises(ValueError, match=setting):
+    with pytest.raises(ValueError, match=rf"^{setting}: expected .*, got '?{value}"):
         UnaryStage(**{setting: value})
 
 

@@ -43,6 +43,10 @@ class ArrayDataset:
         titles = list(names) if names is not None else [f"image {n + 1}" for n in range(len(given))]
         if not given:
             raise DatasetError("pairs", ["no image"])
+        if class_names is not None and len(class_names) > MAX_CLASSES:
+            raise DatasetError(
+                "class_names", [f"expected at most {MAX_CLASSES} names, got {len(class_names)}"]
+            )
         numbered = class_names is None
         self.class_names = tuple(
             _number_classes([labels for _, labels in given]) if class_names is None else class_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ class FolderDataset(FileDataset):
         missing = [name for name in (IMAGES, LABELS) if not (self.root / name).is_dir()]
         if missing:
             raise DatasetError(str(self.root), [f"no folder {name!r}" for name in missing])
-        images, labels = _by_stem(self.root / IMAGES), _by_stem(self.root / LABELS)
+        problems: list[str] = []
+        images, labels = (_by_stem(self.root / name, problems) for name in (IMAGES, LABELS))
+        if problems:
+            raise DatasetError(str(self.root), problems)
         self.names = self._read_split(split) or tuple(sorted(images.keys() | labels.keys()))
         if not self.names:
             raise DatasetError(str(self.root), [f"{IMAGES}: no image"])
@@ -49,7 +53,7 @@ class FolderDataset(FileDataset):
             )
             for name in self.names
         )
-        self.class_names = self._read_classes() or self._number_classes()
+        self.class_names = self._read_classes() or _number_classes(labels.values())
         self.required_classes = self.class_names if split in (None, TRAIN) else ()
         check_files(self, self.pairs, str(self.root))
 
@@ -73,15 +77,6 @@ class FolderDataset(FileDataset):
             )
         return names
 
-    def _number_classes(self) -> tuple[str, ...]:
-        """Names up to the largest annotation, whichever the split."""
-        highest = 2
-        for path in _by_stem(self.root / LABELS).values():
-            # What cannot be read is named with all that is wrong when the samples are read.
-            with suppress(Exception):
-                highest = max(highest, int(_read_annotation(path).max(initial=0)))
-        return tuple(f"class {n + 1}" for n in range(min(highest, MAX_CLASSES)))
-
     def _read_image(self, path: Path) -> NDArray[np.uint8]:
         return as_rgb(read_image(path)).round().astype(np.uint8)
 
@@ -94,6 +89,16 @@ class FolderDataset(FileDataset):
                 f"{len(self.class_names)}"
             )
         return from_annotation(annotation)
+
+
+def _number_classes(labels: Iterable[Path]) -> tuple[str, ...]:
+    """Names up to the largest annotation, whichever the split."""
+    highest = 2
+    for path in labels:
+        # What cannot be read is named with all that is wrong when the samples are read.
+        with suppress(Exception):
+            highest = max(highest, int(_read_annotation(path).max(initial=0)))
+    return tuple(f"class {n + 1}" for n in range(min(highest, MAX_CLASSES)))
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -112,9 +117,14 @@ def _read_annotation(path: Path) -> NDArray[np.integer[Any]]:
     return labels
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    return {
-        path.stem: path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".")
-    }
+def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The files of a folder by stem; two of one stem are added to ``problems``."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            both = f"{found[path.stem].name} and {path.name}"
+            problems.append(f"{folder.name}: expected one file {path.stem}.*, got {both}")
+        found[path.stem] = path
+    return found

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.data.images import MIN_SIDE
 from napari_deepcrf.data.transforms import Augmentation
 from napari_deepcrf.training.scribble_config import ScribbleConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Optimizer = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class StageConfig:
     batch_size: int
     copy_size: int | None = None
     """Longer side of the images; ``None``: original resolution."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
+    """Of the network. The CRF's parameters have Adam's, see `JointStage.crf_learning_rate`."""
     learning_rate: float = 0.001
     """Rate of the network below the top layer."""
     top_learning_rate: float = 0.01
@@ -61,12 +64,14 @@ class StageConfig:
         for name in ("momentum", "weight_decay", "warmup", "decay", "workers"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        _fraction("average", self.average, below=1.0)
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"precision: expected one of {', '.join(get_args(Precision))}, "
-                f"got {self.precision!r}"
-            )
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average: expected 0 ≤ value < 1, got {self.average}")
+        for name, known in (("optimizer", Optimizer), ("precision", Precision)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(get_args(known))}, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     def rate_factor(self, step: int) -> float:
         """The share of the learning rates that ``step`` (0 is the first) uses."""
@@ -99,7 +104,8 @@ class UnaryStage(StageConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        _fraction("distillation", self.distillation)
+        if not 0 <= self.distillation <= 1:
+            raise ValueError(f"distillation: expected 0 ≤ value ≤ 1, got {self.distillation}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +186,8 @@ class TrainConfig:
         see patches of at most that side which cover each image. The network that comes of it
         never reduces an image. Raises ValueError for a size below 8.
         """
-        if size < 8:
-            raise ValueError(f"size: expected at least 8 pixels, got {size}")
+        if size < MIN_SIDE:
+            raise ValueError(f"size: expected at least {MIN_SIDE} pixels, got {size}")
         unary, joint = self.unary, self.joint
         if unary is not None:
             crops = replace(unary.augmentation, crop=size)
@@ -194,11 +200,6 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, for JSON."""
         return asdict(self)
-
-
-def _fraction(name: str, value: float, *, below: float | None = None) -> None:
-    if not 0 <= value <= 1 or value == below:
-        raise ValueError(f"{name}: expected a fraction of 1, got {value}")
 
 
 _GENTLE_CRF = CRFParameters(
