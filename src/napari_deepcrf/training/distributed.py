@@ -7,6 +7,7 @@ processes follow the losses of one process with the whole batch.
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import AbstractContextManager, nullcontext
 
@@ -32,12 +33,21 @@ def own_device(name: str) -> torch.device:
 def join_group(device: torch.device) -> None:
     """Join the processes that ``torchrun`` started, if it did and nobody has yet."""
     if "WORLD_SIZE" in os.environ and dist.is_available() and not dist.is_initialized():
+        # The functions of this module keep the group that there is when it is first imported, as
+        # their default argument: `DistributedDataParallel` would import it after this line.
+        import torch.distributed.nn.functional  # noqa: F401
+
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def leave_group() -> None:
-    """Leave them again, if there are any."""
+    """Leave them again, if there are any: the group and its threads end here.
+
+    A thread of a group that outlives the interpreter may be the last to hold a tensor of Python's,
+    and ends the process with "terminate called without an active exception".
+    """
     if _active():
+        gc.collect()  # parallel modules in cycles hold the group
         dist.destroy_process_group()
 
 
