@@ -5,10 +5,11 @@ import threading
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 from dask.delayed import delayed
 
 import napari_deepcrf as ndc
-from napari_deepcrf.inference import memory
+from napari_deepcrf.inference import memory, volume
 from napari_deepcrf.inference.stack import StackLabels
 from napari_deepcrf.inference.volume import crf_over_planes, segment_volume
 
@@ -129,6 +130,32 @@ def test_one_crf_over_planes_connects_them(predictor, photo):
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     between = (np.diff(wide.astype(int), axis=0) != 0).mean()
     assert between < 0.5 * (np.diff(narrow.astype(int), axis=0) != 0).mean()
+
+
+def test_planes_of_a_volume_share_their_grey_levels(predictor, monkeypatch):
+    planes = np.zeros((3, 12, 16), np.uint16)
+    planes[:, :, 8:] = np.array([1, 500, 1000])[:, None, None]
+    seen = []
+
+    class Recording(torch.nn.Module):
+        def forward(self, scores: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+            seen.append((scores, colours))
+            return scores
+
+    monkeypatch.setattr(volume, "crf_over_planes", lambda *_: Recording())
+    segment_volume(planes, predictor, planes_width=2)
+    ((scores, colours),) = seen
+    assert colours.shape == (1, 3, 3, 12, 16)
+    np.testing.assert_allclose(colours[0, 0, :, 0, 12], [0.255, 127.5, 255], rtol=1e-5)
+    for z, plane in enumerate(planes):  # the network's is stretched by itself, and once
+        np.testing.assert_array_equal(scores[0, :, z], predictor.unary(plane))
+
+
+def test_a_dark_plane_is_no_bright_one(predictor):
+    dark = np.random.default_rng(0).integers(0, 2, (2, 12, 16, 3), dtype=np.uint8)
+    labels = segment_volume(dark, predictor, planes_width=1e-3)
+    for plane, found in zip(dark, labels, strict=True):
+        np.testing.assert_array_equal(found, predictor.segment(plane).labels)
 
 
 def test_a_volume_that_takes_too_much_is_refused_before_any_work(predictor, monkeypatch):

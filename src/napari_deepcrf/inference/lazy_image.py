@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.data.images import MIN_SIDE
 from napari_deepcrf.inference.block_cache import BlockCache
+from napari_deepcrf.messages import first_line
 
 MAX_CHANNELS = 4
 CHUNK = 4 << 20
@@ -26,22 +27,54 @@ SAMPLES, SAMPLE = 8, 32
 """A fingerprint takes so many windows along each axis, so many pixels a side."""
 
 
+@dataclass(frozen=True)
+class GreyLevels:
+    """How stored values become grey levels of 0–255: (value − offset) × factor."""
+
+    offset: float
+    factor: float
+
+    @classmethod
+    def of(cls, pixels: da.Array) -> GreyLevels:
+        """Those that `as_rgb` would take, had it all of the pixels at once.
+
+        Other types than ``uint8`` and ``bool`` are read once for their smallest and largest value.
+        Raises ValueError for values that are not finite and for broken data.
+        """
+        if pixels.dtype == np.uint8:
+            return cls(0.0, 1.0)
+        if pixels.dtype == bool:
+            return cls(0.0, 255.0)
+        try:
+            low, high = (float(x) for x in compute(pixels.min(), pixels.max()))
+        # Decoders raise whatever their broken input leads to.
+        except Exception as error:
+            raise ValueError(f"image: reading it failed: {first_line(error)}") from error
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("image: expected finite values, got NaN or infinity")
+        if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 255:
+            return cls(0.0, 255.0 if high <= 1 else 1.0)
+        return cls(low, 255 / ((high - low) or 1.0))
+
+    def rgb(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """(..., 3) grey levels of stored values (..., C), C = 1 or 3; grey is repeated."""
+        if self.offset or self.factor != 1:
+            values = (values.astype(np.float64) - self.offset) * self.factor
+        levels = values.astype(np.float32)
+        return levels if levels.shape[-1] == 3 else np.repeat(levels, 3, axis=-1)
+
+
 @dataclass(frozen=True, eq=False)
 class LazyImage:
     """An H × W image whose pixels are read and brought to 0–255 a window at a time."""
 
     pixels: da.Array
     """(H, W, C), C = 1, 3 or 4."""
-    offset: float
-    factor: float
-    """Grey levels are (value − offset) × factor."""
+    levels: GreyLevels
 
     @classmethod
     def of(cls, image: Any) -> LazyImage:
-        """What `open_array` takes, as one image.
-
-        Grey levels are those of `as_rgb`. Other types than ``uint8`` and ``bool`` are read
-        once for their smallest and largest value.
+        """What `open_array` takes, as one image with the grey levels of all its pixels.
 
         Raises
         ------
@@ -58,7 +91,7 @@ class LazyImage:
                 f"image: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, "
                 f"got {pixels.shape[0]}×{pixels.shape[1]}"
             )
-        return cls(pixels, *_grey_levels(pixels))
+        return cls(pixels, GreyLevels.of(pixels))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,28 +110,21 @@ class LazyImage:
         except Exception as error:
             raise ValueError(
                 f"image: reading rows {rows.start}–{rows.stop} of columns "
-                f"{columns.start}–{columns.stop} failed: {_reason(error)}"
+                f"{columns.start}–{columns.stop} failed: {first_line(error)}"
             ) from error
 
     @cached_property
     def _cache(self) -> BlockCache:
         return BlockCache(self.pixels)
 
-    def grey(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """(..., 3) grey levels of stored values (..., C); grey is repeated."""
-        if self.offset or self.factor != 1:
-            values = (values.astype(np.float64) - self.offset) * self.factor
-        levels = values.astype(np.float32)
-        return levels if levels.shape[-1] == 3 else np.repeat(levels, 3, axis=-1)
-
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         """(h, w, 3) of a window in 0–255."""
-        return self.grey(self.raw(rows, columns))
+        return self.levels.rgb(self.raw(rows, columns))
 
     def mean(self) -> tuple[float, ...]:
         """(3,) the mean colour of the image, in 0–255; reads all of it."""
         means = self.pixels[..., :3].mean((0, 1), dtype=np.float64).compute()
-        return tuple(self.grey(np.asarray(means)).tolist())
+        return tuple(self.levels.rgb(np.asarray(means)).tolist())
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, type and a sample of the pixels: who it is, not every change of it."""
@@ -148,11 +174,7 @@ def read_plane(stack: da.Array, index: tuple[int, ...]) -> NDArray[Any]:
     # Decoders raise whatever their broken input leads to.
     except Exception as error:
         number = ", ".join(map(str, index))
-        raise ValueError(f"image: reading plane {number} failed: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"image: reading plane {number} failed: {first_line(error)}") from error
 
 
 def _as_dask(image: Any) -> da.Array:
@@ -210,17 +232,3 @@ def _open_path(path: Path) -> tuple[Any, str]:
     # What zarr and the lines above come to when the JSON is damaged.
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(f"image: expected a zarr array or an OME-Zarr image in {path}") from error
-
-
-def _grey_levels(pixels: da.Array) -> tuple[float, float]:
-    """Offset and factor that bring all values to 0–255, as `as_rgb` does for one array."""
-    if pixels.dtype == np.uint8:
-        return 0.0, 1.0
-    if pixels.dtype == bool:
-        return 0.0, 255.0
-    low, high = (float(x) for x in compute(pixels.min(), pixels.max()))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("image: expected finite values, got NaN or infinity")
-    if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 255:
-        return 0.0, 255.0 if high <= 1 else 1.0
-    return low, 255 / ((high - low) or 1.0)

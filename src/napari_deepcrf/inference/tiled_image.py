@@ -179,7 +179,7 @@ class TiledImage:
     def _colours(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """(3, h, w) grey levels of stored pixels (h, w, C)."""
         planes = np.ascontiguousarray(stored.transpose(2, 0, 1))
-        return self.image.grey(planes.transpose(1, 2, 0)).transpose(2, 0, 1)
+        return self.image.levels.rgb(planes.transpose(1, 2, 0)).transpose(2, 0, 1)
 
     def _mean_colour(self) -> tuple[float, ...]:
         """Of the whole image, where the CRF's lattices are taken about it."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.device import with_fallback
-from napari_deepcrf.inference.lazy_image import open_array, read_plane
+from napari_deepcrf.inference.lazy_image import GreyLevels, open_array, read_plane
 from napari_deepcrf.inference.memory import check_room, volume_bytes
-from napari_deepcrf.inference.predictor import Predictor, ProgressCallback, as_rgb
+from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
 from napari_deepcrf.models.crf_config import build_crf, crf_configuration
 
 
@@ -29,6 +29,9 @@ def segment_volume(
     on_progress: ProgressCallback | None = None,
 ) -> NDArray[np.uint8]:
     """Label a stack with the network plane by plane and one 3-D CRF over Z or T.
+
+    Each plane is an image of its own to the network, as for `Predictor`; to the CRF, which compares
+    colours of different planes, all have the grey levels of the whole stack.
 
     Parameters
     ----------
@@ -90,13 +93,15 @@ def volume_steps(
     check_room(needed, memory, f"a 3-D CRF over {depth}×{height}×{width} pixels")
     volume_crf = crf_over_planes(crf or predictor.model.crf, planes_width)
 
+    levels = GreyLevels.of(stack)
     scores = np.empty((classes, depth, height, width), np.float32)
     colours = np.empty((3, depth, height, width), np.float32)
     for z in range(depth):
         yield z, depth + 1
-        plane = as_rgb(read_plane(stack, (z,)))
+        plane = read_plane(stack, (z,))
         scores[:, z] = predictor.unary(plane)
-        colours[:, z] = plane.transpose(2, 0, 1)
+        # One scale for all: colours of different planes are compared.
+        colours[:, z] = levels.rgb(plane[..., :3]).transpose(2, 0, 1)
     yield depth, depth + 1
 
     @torch.inference_mode()

@@ -152,7 +152,7 @@ def _file_name(name: str) -> str:
 
 def _identity(image: Any, model: DeepCRF, view: int) -> str:
     """Eight letters that tell runs apart: of arrays in memory all pixels count, else a sample."""
-    from napari_deepcrf.inference.lazy_image import LazyImage, open_array
+    from napari_deepcrf.inference.lazy_image import GreyLevels, LazyImage, open_array
     from napari_deepcrf.inference.run_record import model_digest
 
     if isinstance(image, np.ndarray):
@@ -161,5 +161,5 @@ def _identity(image: Any, model: DeepCRF, view: int) -> str:
             total.update(np.ascontiguousarray(row).data)
         content = total.hexdigest()
     else:
-        content = LazyImage(open_array(image), offset=0, factor=1).fingerprint()
+        content = LazyImage(open_array(image), GreyLevels(0.0, 1.0)).fingerprint()
     return hashlib.sha256(f"{content} {model_digest(model)} {view}".encode()).hexdigest()[:8]
