@@ -67,6 +67,16 @@ def test_half_precision_keeps_the_crf_exact(model, tmp_path):
     assert_same_numbers(loaded.crf.crf_parameters(), PARAMETERS)
 
 
+def test_half_precision_leaves_counters_whole(tmp_path):
+    """Batch norm counts its batches in whole numbers."""
+    network = UnaryNetwork(VGG16(2, width=0.03, head="smallfov", batch_norm=True), input_size=40)
+    path = tmp_path / "half.safetensors"
+    DeepCRF(network, DenseCRF(), ("sky", "sea")).save(path, half=True)
+    norm = DeepCRF.load(path).network.backbone.features.conv1_1.norm
+    assert norm.num_batches_tracked.dtype == torch.int64
+    assert norm.running_var.dtype == torch.float32
+
+
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_learnt_compatibilities_and_extra_kernels_are_kept(kind, model, tmp_path):
     extra = KernelParameters(weight=0.5, theta_position=(4.0, 6.0))
@@ -143,6 +153,16 @@ def test_a_damaged_configuration_is_refused(damage, tmp_path):
     metadata = {"format": "napari-deepcrf", "version": "1", "config": damage}
     save_file({"weight": torch.zeros(2)}, path, metadata)
     with pytest.raises(ValueError, match="configuration is damaged"):
+        DeepCRF.load(path)
+
+
+def test_compatibilities_that_are_not_finite_are_refused(model, tmp_path):
+    path = tmp_path / "diverged.safetensors"
+    model.crf = DenseCRF(PARAMETERS, compatibility="diagonal", num_classes=3)
+    with torch.no_grad():
+        model.crf.compatibility.values[1] = float("nan")
+    model.save(path)
+    with pytest.raises(ValueError, match="compatibility: expected finite numbers, got NaN"):
         DeepCRF.load(path)
 
 

@@ -35,10 +35,12 @@ def torchvision_vgg16() -> dict[str, torch.Tensor]:
     return weights
 
 
-@pytest.fixture
-def file(tmp_path):
+@pytest.fixture(params=["archive", "before PyTorch 1.6"])
+def file(request, tmp_path):
+    """In the format of the published file, which is older, and as PyTorch would write it today."""
     path = tmp_path / "vgg16-397923af.pth"
-    torch.save(torchvision_vgg16(), path)
+    archive = request.param == "archive"
+    torch.save(torchvision_vgg16(), path, _use_new_zipfile_serialization=archive)
     return path
 
 

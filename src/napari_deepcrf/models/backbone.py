@@ -14,7 +14,7 @@ class Backbone(nn.Module, ABC):
     """(B, 3, H, W) normalised RGB images → (B, L, h, w) scores, h about H / 8 or H / 16.
 
     ``features`` are the hidden layers, `ConvBlock` by `ConvBlock`; ``score`` is the top layer,
-    a 1 × 1 convolution to L classes that is replaced for new classes (section 4.1 of the paper).
+    a 1 × 1 convolution to L classes that is replaced for new classes [paper, section 4.1].
     """
 
     features: nn.Sequential
@@ -22,6 +22,7 @@ class Backbone(nn.Module, ABC):
     num_classes: int
     batch_norm: bool
     frozen_layers: int = 0
+    """How many of the first layers do not learn; see `freeze`."""
     taps: tuple[str, ...]
     """Layers of ``features``, one for each kind of map, whose outputs `feature_maps` gives."""
 
@@ -34,7 +35,7 @@ class Backbone(nn.Module, ABC):
         return type(self)(**{**self.configuration(), **changes})
 
     def top_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the replaced top layer, which learns faster (section 4.1)."""
+        """The parameters of the replaced top layer, which learns faster [paper, section 4.1]."""
         return list(self.score.parameters())
 
     def body_parameters(self) -> list[nn.Parameter]:
@@ -140,7 +141,11 @@ def fold_batch_norm(backbone: AnyBackbone) -> AnyBackbone:
     """A copy without batch norm that computes what ``backbone`` does in evaluation mode.
 
     Joint fine-tuning sees one image at a time, whose own statistics would be no guide.
-    Raises ValueError where there is no batch norm.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch norm.
     """
     if not backbone.batch_norm:
         raise ValueError("backbone: expected one with batch norm, got one without")

@@ -26,7 +26,13 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_checkpoint(path: Path | str, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write tensors and their model's configuration; the file appears whole or not at all."""
+    """Write tensors and their model's configuration; the file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     metadata = {
         "format": FORMAT,
         "version": str(FORMAT_VERSION),
@@ -78,9 +84,14 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def check_tensors(path: Path | str, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError unless names and shapes are those of the module's state, all finite.
+    """Refuse tensors whose names, shapes and kinds are not those of the module's state.
 
     Floats may be of half or double precision; the module may lie on torch's meta device.
+
+    Raises
+    ------
+    ValueError
+        For the first name, shape or type that differs, and for weights that are not finite.
     """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}

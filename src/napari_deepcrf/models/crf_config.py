@@ -30,8 +30,10 @@ def crf_configuration(crf: DenseCRF) -> dict[str, Any]:
 def build_crf(configuration: dict[str, Any], **settings: Any) -> DenseCRF:
     """The CRF that `crf_configuration` described; ``settings`` override its options.
 
-    Raises ValueError, KeyError or TypeError where the values make no CRF, or one that would run
-    for more than `MOST_ITERATIONS` updates.
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the values make no CRF, or one that would run for more than `MOST_ITERATIONS` updates.
     """
     options = dict(configuration)
     if options["iterations"] > MOST_ITERATIONS:
@@ -43,6 +45,8 @@ def build_crf(configuration: dict[str, Any], **settings: Any) -> DenseCRF:
     values = options.pop("compatibility")
     if values is not None:
         matrix = torch.tensor(values)
+        if not bool(torch.isfinite(matrix).all()):
+            raise ValueError("compatibility: expected finite numbers, got NaN or infinity")
         options |= {
             "compatibility": "full" if matrix.ndim == 2 else "diagonal",
             "num_classes": len(matrix),

@@ -1,4 +1,4 @@
-"""The joint model: the unary network and the dense CRF behind it (section 3 of the paper)."""
+"""The joint model: the unary network and the dense CRF behind it [paper, section 3]."""
 
 from __future__ import annotations
 
@@ -36,11 +36,16 @@ class DeepCRF(nn.Module):
     network
         Gives the unary scores f_i at every pixel of the original image.
     crf
-        Gives the marginals q_i after T mean-field updates (equation 5).
+        Gives the marginals q_i after T mean-field updates [paper, eq. 5].
     class_names
         One name for each of the L labels; the first is the background.
     name
         What messages call the model.
+
+    Raises
+    ------
+    ValueError
+        If the names, or a learnt compatibility of the CRF, are not those of L labels.
     """
 
     def __init__(
@@ -72,8 +77,14 @@ class DeepCRF(nn.Module):
     def load(cls, name_or_path: str | Path) -> DeepCRF:
         """Load a model of the zoo by name, or a ``.safetensors`` checkpoint by path.
 
-        Returns it on the CPU in evaluation mode. Raises FileNotFoundError where there is no such
-        model, and ValueError, in one line, where the file is no whole checkpoint of this package.
+        Returns it on the CPU in evaluation mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is neither a model of this name nor such a file.
+        ValueError
+            If the file is no whole checkpoint of this package.
         """
         path = model_path(str(name_or_path)) if is_known(str(name_or_path)) else Path(name_or_path)
         if not path.is_file():
@@ -91,9 +102,14 @@ class DeepCRF(nn.Module):
         """Write a checkpoint that carries its own configuration.
 
         ``half`` stores the network's weights as float16; the CRF's numbers stay exact.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an older one of this name stays as it was.
         """
         tensors = {
-            name: value.half() if half else value
+            name: value.half() if half and value.is_floating_point() else value
             for name, value in self.network.state_dict().items()
         }
         write_checkpoint(path, tensors, self.configuration())
@@ -137,9 +153,12 @@ def _build_network(path: Path, config: dict[str, Any], device: torch.device) -> 
         raise ValueError(f"{path}: expected architecture {known}, got {architecture!r}")
     with _reporting_damage(path), device:
         network = dict(config["network"])
-        settings = {name: network.pop(name) for name in ("input_size", "scales")}
-        kind = FineUnaryNetwork if network.pop("fine", False) else UnaryNetwork
-        return kind(_BACKBONES[architecture](**network), **settings)
+        input_size, scales = network.pop("input_size"), network.pop("scales")
+        fine = network.pop("fine", False)
+        backbone = _BACKBONES[architecture](**network)
+        if fine:  # with scales of its own
+            return FineUnaryNetwork(backbone, input_size=input_size)
+        return UnaryNetwork(backbone, input_size=input_size, scales=scales)
 
 
 def _build(path: Path, config: dict[str, Any]) -> DeepCRF:

@@ -140,10 +140,8 @@ class FineUnaryNetwork(UnaryNetwork):
     for what is around; see `SMALLEST_VIEW`.
     """
 
-    def __init__(
-        self, backbone: Backbone, *, input_size: int | None = 306, scales: Sequence[float] = (1.0,)
-    ) -> None:
-        super().__init__(backbone, input_size=input_size, scales=scales)
+    def __init__(self, backbone: Backbone, *, input_size: int | None = 306) -> None:
+        super().__init__(backbone, input_size=input_size)
         device = next(backbone.parameters()).device
         with torch.no_grad():
             maps = self.maps(torch.zeros(1, 3, 16, 16, device=device))

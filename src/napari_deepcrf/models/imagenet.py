@@ -1,14 +1,15 @@
-"""Starting VGG16 from torchvision's ImageNet weights (section 4.1; reference [3]).
+"""Starting VGG16 from torchvision's ImageNet weights [paper, section 4.1; its reference 3].
 
 torchvision's fully connected layers become convolutions: fc6 (4096 × 25088) is a 7 × 7 kernel
 over 512 channels, fc7 (4096 × 4096) a 1 × 1 one. The 4 × 4 and 3 × 3 heads take evenly spaced
 taps of the 7 × 7 kernel, and the 3 × 3 ones every fourth of the 4096 channels, so that there are
-1024 as in reference [3] (LargeFOV).
+1024 as in LargeFOV (the paper's reference 3).
 """
 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -42,7 +43,14 @@ def load_imagenet(backbone: VGG16, path: Path | str | None = None) -> None:
         A local copy of torchvision's ``vgg16-397923af.pth``; by default it is downloaded once
         into the user's cache (528 MB), its hash checked.
 
-    Raises ValueError where the network is thin or the file holds other tensors.
+    Raises
+    ------
+    ValueError
+        If the network is thin or has batch norm, or the file holds other tensors.
+    FileNotFoundError
+        If there is no such file.
+    OSError
+        If the download fails.
     """
     if backbone.width != 1.0 or backbone.batch_norm:
         raise ValueError(
@@ -73,7 +81,10 @@ def load_imagenet(backbone: VGG16, path: Path | str | None = None) -> None:
 
 
 def convert(layer: str, kind: str, value: Tensor, head: str) -> Tensor:
-    """A torchvision tensor as the convolution ``layer`` of a VGG16 with this head needs it."""
+    """A torchvision tensor as the convolution ``layer`` of a VGG16 with this head needs it.
+
+    ``kind`` is ``"weight"`` (outputs, inputs) or ``"bias"`` (outputs,).
+    """
     if layer not in ("fc6", "fc7"):
         return value
     outputs = HEADS[head].channels
@@ -95,11 +106,15 @@ def _sources() -> dict[str, str]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The published file is a pickle; ``weights_only`` refuses everything but tensors."""
+    """The published file is a pickle; ``weights_only`` refuses everything but tensors.
+
+    It is in PyTorch's format from before 1.6, which only newer files' zip archives let be mapped.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        mmap = zipfile.is_zipfile(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         reason = first_line(error)[:120]
         raise ValueError(f"{path}: not a whole file of tensors ({reason})") from error

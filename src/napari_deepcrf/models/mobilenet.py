@@ -1,7 +1,7 @@
 """MobileNetV2 as a dense score network (Sandler et al. 2018), made dense as the paper does VGG16.
 
 The separable, thin counterpart of `VGG16` for CPUs: the same five stages, the last two of which
-keep their resolution while their convolutions are dilated (section 4.1), 3 × 3 convolutions
+keep their resolution while their convolutions are dilated [paper, section 4.1], 3 × 3 convolutions
 replaced by inverted residual blocks.
 """
 
@@ -90,6 +90,11 @@ class MobileNetV2(Backbone):
         Probability of zeroing a channel before the top layer in training.
 
     Input is RGB, normalised as torchvision does (`UnaryNetwork` takes 0–255 images).
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 classes, or another output stride.
     """
 
     taps = ("block0", "block2", "block5", "block9", "block12", "block15", "block16", "fc7")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SCALES = (0.7, 1.5, 3.0, 6.0, 12.0)
-"""Standard deviations in pixels. From 3 on, an image reduced to σ ≈ 2 of its own pixels serves."""
+"""Standard deviations in pixels. From 3 on, the image is reduced until σ is 1.5 of its pixels."""
 
 CHANNELS = 7
 """Maps of every scale."""
@@ -35,6 +35,11 @@ def texture_maps(image: Tensor) -> list[Tensor]:
 
 
 def _scale_maps(image: Tensor, smoothing: float, scale: float) -> Tensor:
+    """(B, 3, h, w) → (B, `CHANNELS`, h, w) at a scale, of which ``smoothing`` is still to be done.
+
+    Both are standard deviations in pixels of the image at hand. Channels: the smoothed colours,
+    the gradient's magnitude, the Hessian's larger and smaller eigenvalue, the contrast.
+    """
     smooth = _gaussian(image, smoothing)
     padded = F.pad(smooth, (1, 1, 1, 1), mode="replicate")
     left, right = padded[:, :, 1:-1, :-2], padded[:, :, 1:-1, 2:]

@@ -19,7 +19,7 @@ _MIN_SIDE = 8
 
 
 class UnaryNetwork(nn.Module):
-    """A backbone from 0–255 images to per-pixel scores at the image's own resolution (section 4.1).
+    """A backbone from 0–255 images to scores of every pixel of the image [paper, section 4.1].
 
     The image is reduced so that its longer side has ``input_size`` pixels, scored, and the
     score map is enlarged bilinearly to the original H × W, all inside the network, so that a
@@ -28,6 +28,11 @@ class UnaryNetwork(nn.Module):
 
     ``scales`` are multiples of ``input_size``; with more than one, the mean of the enlarged score
     maps is the score, which is steadier over the sizes of objects.
+
+    Raises
+    ------
+    ValueError
+        For an ``input_size`` below 8 pixels, or scales that are none or not positive.
     """
 
     mean: Tensor

@@ -1,4 +1,4 @@
-"""VGG16 as a dense score network (Simonyan & Zisserman 2015; section 4.1 of the paper).
+"""VGG16 as a dense score network (Simonyan & Zisserman 2015) [paper, section 4.1].
 
 The two fully connected layers become convolutions, the last two poolings keep their resolution
 and the convolutions after them are dilated instead, so that a 306 × 306 image gives a 40 × 40
@@ -57,6 +57,11 @@ class VGG16(Backbone):
         Probability of zeroing a channel after fc6 and fc7 in training.
 
     Input is RGB, normalised as torchvision does (`UnaryNetwork` takes 0–255 images).
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 classes, a width outside (0, 1], or an unknown head.
     """
 
     taps = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3", "fc7")

@@ -37,7 +37,13 @@ def is_known(name: str) -> bool:
 
 
 def model_path(name: str) -> Path:
-    """The checkpoint of a named model; KeyError for unknown names."""
+    """The checkpoint of a named model.
+
+    Raises
+    ------
+    KeyError
+        For an unknown name.
+    """
     if not is_known(name):
         known = ", ".join(entry.name for entry in _MODELS)
         raise KeyError(f"{name}: no such model, known are {known}")
