@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from display import NO_DISPLAY, with_display
+from report import load
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -139,12 +140,12 @@ def machine() -> dict[str, str]:
     import numba
     import torch
 
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if os.name == "posix" else ""
+    waiting = load()
     return {
         "time": datetime.now(UTC).isoformat(timespec="minutes"),
         "processor": processor(),
         "cores": str(os.cpu_count()),
-        "load before": load,
+        "load before": "not known" if waiting is None else f"{waiting:.1f}",
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from report import publish
+from report import peak_bytes, publish
 
 REFERENCE = 1024
 REPEATS = 5
@@ -102,7 +101,7 @@ def large(image: Path, labels: Path, memory: str) -> dict[str, float | str]:
             began["told"] = now
             left = (now - start) / max(1, done) * (total - done)
             what = f"{done} of {total} windows and tiles, {now - start:.0f} s, {left:.0f} s left"
-            print(f"{what}; {_peak() / 1e9:.2f} GB at most", file=sys.stderr, flush=True)
+            print(f"{what}; {peak_bytes() / 1e9:.2f} GB at most", file=sys.stderr, flush=True)
 
     start = time.perf_counter()
     segment_large(
@@ -122,14 +121,9 @@ def large(image: Path, labels: Path, memory: str) -> dict[str, float | str]:
         "seconds": seconds,
         "seconds_network": began["tiles"] - start,
         "us_per_pixel": seconds / pixels * 1e6,
-        "peak_gb": _peak() / 1e9,
+        "peak_gb": peak_bytes() / 1e9,
         "plan": str(plans[0]),
     }
-
-
-def _peak() -> int:
-    """Most bytes of memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_process(*arguments: str) -> Any:

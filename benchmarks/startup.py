@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from display import NO_DISPLAY, with_display
-from report import publish
+from report import peak_bytes, publish
 
 HEAVY = ("torch", "qtpy", "napari", "numba", "skimage")
 TIMEOUT_S = 600
@@ -107,7 +107,7 @@ def measure_memory() -> dict[str, float]:
     photo = transform.resize(data.astronaut(), (375, 500), anti_aliasing=True)
     result = napari_deepcrf.segment(np.round(photo * 255).astype(np.uint8))
     assert result.labels.shape == (375, 500)
-    return {"peak_mb": peak_mb()}
+    return {"peak_mb": peak_bytes() / 2**20}
 
 
 def measure_dock() -> dict[str, float]:
@@ -169,18 +169,6 @@ def resident_mb() -> float:
     import psutil
 
     return float(psutil.Process().memory_info().rss / 2**20)
-
-
-def peak_mb() -> float:
-    import psutil
-
-    info = psutil.Process().memory_info()
-    if sys.platform == "win32":
-        return float(info.peak_wset / 2**20)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def write(rows: list[Row], reason: str | None, out: Path | None) -> None:
