@@ -1,5 +1,7 @@
 """What is wrong with painted images is told whole, by layer, before anything is trained."""
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,6 @@ from napari_deepcrf.data.samples import DatasetError
 from napari_deepcrf.session.images import ImageSource
 from napari_deepcrf.session.training import (
     LabelledImage,
-    StopRequest,
     TrainingPlan,
     _datasets,
     train,
@@ -31,7 +32,7 @@ def test_every_layer_that_cannot_be_used_is_named():
     ]
     plan = TrainingPlan(pairs=pairs, class_names=("background", "cell"))
     with pytest.raises(DatasetError) as caught:
-        list(train(plan, StopRequest()))
+        list(train(plan, threading.Event()))
     assert caught.value.problems == (
         "nowhere: expected finite values, got NaN or infinity",
         "instances: label 258 is out of range, expected 0 (unlabelled) to 2",

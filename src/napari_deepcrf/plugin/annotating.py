@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pooch
+import platformdirs
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin import preferences
@@ -15,7 +15,7 @@ from napari_deepcrf.plugin.autosave import Autosave, Saved, ScribblesFound
 from napari_deepcrf.plugin.class_editing import ClassEditing
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.geometry import Placement
-from napari_deepcrf.plugin.images import Plane
+from napari_deepcrf.plugin.images import Plane, spatial_shape
 from napari_deepcrf.plugin.label_layers import label_layer, show_classes
 from napari_deepcrf.plugin.pairing import Pairing
 from napari_deepcrf.plugin.qt import Signal, single_shot
@@ -32,7 +32,8 @@ SAVE_AFTER_MS = 400
 LIVE_AFTER_MS = 60
 PREPARED_PIXELS = 4_000_000
 """Live mode is prepared unasked for on images of so many pixels at most: it takes their memory."""
-AUTOSAVE_FOLDER = Path(pooch.os_cache("napari-deepcrf")) / "scribbles"
+AUTOSAVE_FOLDER = Path(platformdirs.user_data_path("napari-deepcrf", appauthor=False)) / "scribbles"
+"""No cache: systems empty those."""
 
 
 class Annotating(Coordinator):
@@ -86,9 +87,8 @@ class Annotating(Coordinator):
         self._prepare_live()
 
     def _new_layer(self, image: Image) -> Labels:
-        data = image.data[0] if image.multiscale else image.data
         layer = label_layer(
-            np.zeros(tuple(data.shape[: image.ndim]), np.uint8),
+            np.zeros(spatial_shape(image), np.uint8),
             Placement.of(image),
             name=f"{image.name} [scribbles]",
             role="scribbles",

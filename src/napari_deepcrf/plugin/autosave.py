@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from napari_deepcrf.plugin.images import finest
 from napari_deepcrf.plugin.palette import class_colour
 from napari_deepcrf.session import Job
 from napari_deepcrf.session.annotations import (
@@ -59,7 +60,7 @@ class Autosave:
     def adopt(self, image: Image, layer: Labels) -> None:
         """Save this layer of an image from now on; `ScribblesFound` comes if some are stored."""
         self._images[layer] = image
-        pixels, store = _pixels(image), self._store
+        pixels, store = finest(image), self._store
 
         def steps() -> Iterator[Event]:
             found = store.load(content_key(pixels), class_colour)
@@ -99,7 +100,7 @@ class Autosave:
             while self._unsaved:
                 layer, image = self._unsaved.popitem()
                 try:
-                    written |= self._write(layer, _pixels(image), tuple(classes))
+                    written |= self._write(layer, finest(image), tuple(classes))
                 except BaseException:
                     self._unsaved.setdefault(layer, image)
                     raise
@@ -120,7 +121,3 @@ class Autosave:
             self._store.discard(key)
         self._last[layer] = now
         return True
-
-
-def _pixels(image: Image) -> Any:
-    return image.data[0] if image.multiscale else image.data

@@ -62,6 +62,7 @@ class DeepCRFWidget(QWidget):
         )
         self.runner = Runner(self)
         self._cleanup = ExitStack()
+        self._segment_once_loaded = self._closing = False
         LastingObjects(self.viewer, self.runner, self._cleanup, self)
         self._build_panels()
         self.learning = Learning(self.session)
@@ -241,9 +242,6 @@ class DeepCRFWidget(QWidget):
             self._segment()
 
     # ---- showing state -----------------------------------------------------------------
-
-    _segment_once_loaded = False
-    _closing = False
 
     def _show_settings(self, _event: object = None) -> None:
         learned = self.session.learned_settings

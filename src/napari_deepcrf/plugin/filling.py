@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_deepcrf.plugin.geometry import Placement
+from napari_deepcrf.plugin.images import spatial_shape
 from napari_deepcrf.plugin.label_layers import label_layer, show_classes
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class Filling:
 
     def open(self, event: StackOpened) -> Labels:
         """The layer, in the image's place; labels are repeated over its channels."""
-        data = self.image.data[0] if self.image.multiscale else self.image.data
-        shape, labels = tuple(data.shape[: self.image.ndim]), event.labels
+        shape, labels = spatial_shape(self.image), event.labels
         layer = label_layer(
             labels if labels.shape == shape else np.broadcast_to(labels, shape),
             Placement.of(self.image),

@@ -14,7 +14,7 @@ import numpy as np
 from napari_deepcrf.plugin.geometry import Placement
 from napari_deepcrf.session.images import (
     ImageSource,
-    as_rgb,
+    first_three_channels,
     stretched_channels,
 )
 
@@ -68,6 +68,11 @@ def finest(layer: Image | Labels) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def spatial_shape(layer: Image) -> tuple[int, ...]:
+    """Lengths of an image's axes, that of RGB channels left out."""
+    return tuple(finest(layer).shape[: layer.ndim])
+
+
 def has_pixels_of(key: Hashable, layer: Any, revisions: Revisions) -> bool:
     """Whether the key of an `ImageSource` still stands for pixels of the layer."""
     return isinstance(key, tuple) and key[0] == revisions.key(layer)
@@ -84,7 +89,7 @@ def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane
         If the layer has no two spatial axes.
     """
     data = finest(layer)
-    shape = tuple(data.shape[: layer.ndim])
+    shape = spatial_shape(layer)
     if layer.ndim < 2:
         raise ValueError(f"image: expected two or more axes, got shape {shape}")
     leading, channel = _clip(step, shape), channel_axis(layer)
@@ -94,7 +99,7 @@ def plane_of(layer: Image, step: tuple[int, ...], revisions: Revisions) -> Plane
         leading = (*leading[:channel], 0, *leading[channel + 1 :])
         lengths[channel], stack[channel] = shape[channel], 1
         read_channels, channels = _channel_reader(data, leading, channel), shape[channel]
-        read = partial(_as_rgb, read_channels)
+        read = partial(_read_rgb, read_channels)
     return Plane(
         source=ImageSource(
             key=(revisions.key(layer), leading, channel),
@@ -122,7 +127,7 @@ def annotated_planes(layer: Image, revisions: Revisions, labels: np.ndarray) -> 
 
     They come in order; channels are no planes of their own. Nothing is copied.
     """
-    stack = list(finest(layer).shape[: layer.ndim])[:-2]
+    stack = list(spatial_shape(layer)[:-2])
     channel = channel_axis(layer)
     if channel is not None:
         stack[channel] = 1
@@ -156,5 +161,5 @@ def _index(leading: tuple[int, ...], channel: int | None) -> tuple[int | slice, 
     return (*leading[:channel], slice(None), *leading[channel + 1 :])
 
 
-def _as_rgb(read_channels: Callable[[], np.ndarray]) -> np.ndarray:
-    return as_rgb(read_channels())
+def _read_rgb(read_channels: Callable[[], np.ndarray]) -> np.ndarray:
+    return first_three_channels(read_channels())

@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.images import annotated_planes, finest
+from napari_deepcrf.plugin.images import annotated_planes, spatial_shape
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.session.training import LabelledImage
 
@@ -55,7 +55,7 @@ class Pairing(Coordinator):
         if layer in self._images:
             return self._images[layer]
         images = reversed(self.context.choice.images())
-        return next((image for image in images if _spatial(image) == layer.data.shape), None)
+        return next((image for image in images if spatial_shape(image) == layer.data.shape), None)
 
     def layer_of(self, image: Image) -> Labels | None:
         """The layer that was assigned to an image."""
@@ -102,7 +102,3 @@ class Pairing(Coordinator):
         self._images = {own: of for own, of in self._images.items() if of in present}
         self._used &= set(self._images)
         self.changed.emit()
-
-
-def _spatial(image: Image) -> tuple[int, ...]:
-    return tuple(finest(image).shape[: image.ndim])

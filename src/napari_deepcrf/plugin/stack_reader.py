@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_deepcrf.plugin.images import channel_axis, finest
-from napari_deepcrf.session.images import as_rgb, stretched_channels
+from napari_deepcrf.session.images import first_three_channels, stretched_channels
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -37,7 +37,8 @@ def _open_stack(data: Any, channel: int | None) -> Any:
 
     def as_network_sees(block: np.ndarray) -> np.ndarray:
         channels = np.moveaxis(block, channel, 0)
-        rgb = as_rgb(stretched_channels(channels.reshape(len(channels), *block.shape[-2:])))
+        planes_of_block = channels.reshape(len(channels), *block.shape[-2:])
+        rgb = first_three_channels(stretched_channels(planes_of_block))
         return rgb[(None,) * len(planes)]
 
     blocks = [(1,) * n for n in array.shape[:-2]]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from napari_deepcrf.session.crf_from_settings import learned_compatibility
 from napari_deepcrf.session.events import Event, Progress
+from napari_deepcrf.session.interruptible_network import interruptible_network
 from napari_deepcrf.session.unary_cache import UnaryCache
 
 if TYPE_CHECKING:
@@ -57,11 +58,13 @@ def compare(
     for number, (model, settings) in enumerate((old, new), start=1):
         yield Progress("Comparing the models", number, 3)
         predictor = Predictor(model, device=device)
+        with interruptible_network(model):
+            scores = predictor.unary(pixels)
         cache = UnaryCache(
             image_key=image.key,
             unary_name="",
             image=pixels,
-            scores=predictor.unary(pixels),
+            scores=scores,
             class_names=tuple(model.class_names),
             device=str(predictor.device),
             compatibility=learned_compatibility(model),

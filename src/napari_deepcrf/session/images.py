@@ -47,8 +47,8 @@ def stretched_channels(planes: Array) -> Array:
     return np.concatenate([as_channels(plane) for plane in planes], axis=2)
 
 
-def as_rgb(channels: Array) -> Array:
-    """(H, W, 3): the first three of (H, W, C) channels, black for those that lack."""
+def first_three_channels(channels: Array) -> Array:
+    """(H, W, 3) of (H, W, C) channels, black for those that lack: what networks see of many."""
     rgb = np.zeros((*channels.shape[:2], 3), channels.dtype)
     count = min(3, channels.shape[2])
     rgb[..., :count] = channels[..., :count]

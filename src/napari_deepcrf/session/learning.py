@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from napari_deepcrf.session.annotations import ClassList
 from napari_deepcrf.session.tiles import memory_problem
 from napari_deepcrf.session.training import (
     LabelledImage,
-    StopRequest,
     TrainingDone,
     TrainingPlan,
 )
@@ -42,7 +42,7 @@ class Learning:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.classes = ClassList(())
-        self._stop_request = StopRequest()
+        self._stop = threading.Event()
         self._previous: tuple[str, DeepCRF] | None = None
         self._features: live.FeatureCache | None = None
         self._revision = 0
@@ -74,12 +74,12 @@ class Learning:
             preview=session.image,
             device=session.device,
         )
-        request = self._stop_request = StopRequest()
-        return session.job("train", "Training", lambda: training.train(plan, request))
+        stop = self._stop = threading.Event()
+        return session.job("train", "Training", lambda: training.train(plan, stop))
 
     def stop(self) -> None:
         """End the running training at its next step and keep the best state."""
-        self._stop_request.stop.set()
+        self._stop.set()
 
     def receive(self, event: Event) -> None:
         """Take over the outcome of a training that is still wanted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,6 @@ class TrainingPlan:
     """Where to train."""
 
 
-@dataclass(eq=False)
-class StopRequest:
-    """The one switch that reaches into a running training: stop, and keep the best."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingDone:
     """A whole, usable model; the session's own is still the old one."""
@@ -75,9 +68,10 @@ class TrainingDone:
     stopped: bool
 
 
-def train(plan: TrainingPlan, request: StopRequest) -> Iterator[Event]:
+def train(plan: TrainingPlan, stop: threading.Event) -> Iterator[Event]:
     """Yield progress, the trainer's events, `Preview` among them, and at last `TrainingDone`.
 
+    ``stop``, once set, ends it after the present step with the best state so far.
     Closing the generator cancels: nothing was changed but the copy being trained. Raises the
     trainer's `DatasetError`, which lists all that is wrong with the data, before any step.
     """
@@ -113,7 +107,7 @@ def train(plan: TrainingPlan, request: StopRequest) -> Iterator[Event]:
             elif isinstance(event, Finished):
                 hooks.close()
             yield event
-            if request.stop.is_set():
+            if stop.is_set():
                 stopped = True
                 break
     yield TrainingDone(run.model.eval(), stopped)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form, row
-from napari_deepcrf.plugin.panels.view_panel import swatch
+from napari_deepcrf.plugin.panels.swatch import swatch
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 from napari_deepcrf.session.annotations import AnnotationClass

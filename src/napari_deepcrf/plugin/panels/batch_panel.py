@@ -28,6 +28,9 @@ class BatchPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._planes = 0
+        self._axes = 0
+        self._running = False
         self.summary = QLabel()
         self.summary.setWordWrap(True)
         self.tiles = TilesPanel()
@@ -89,10 +92,6 @@ class BatchPanel(QWidget):
         """One batch at a time."""
         self._running = running
         self._enable()
-
-    _planes = 0
-    _axes = 0
-    _running = False
 
     def _enable(self, _text: str = "") -> None:
         self.stack.setEnabled(self._planes > 1 and not self._running)

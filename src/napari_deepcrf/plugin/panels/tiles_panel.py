@@ -20,6 +20,9 @@ class TilesPanel(QGroupBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("The image in tiles", parent)
+        self._single = False
+        self._running = False
+        self._chosen = False
         self.view = QSpinBox()
         self.view.setRange(64, 1_000_000)
         self.view.setSingleStep(256)
@@ -61,10 +64,6 @@ class TilesPanel(QGroupBox):
         """One image at a time."""
         self._running = running
         self._enable()
-
-    _single = False
-    _running = False
-    _chosen = False
 
     def _keep_out(self, _text: str = "") -> None:
         self._chosen = bool(self.out.text().strip())

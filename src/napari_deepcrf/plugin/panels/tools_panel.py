@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_deepcrf.plugin.panels.form import add_row, button, combo, form
-from napari_deepcrf.plugin.panels.view_panel import swatch
+from napari_deepcrf.plugin.panels.swatch import swatch
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.tooltips import TOOLTIPS
 

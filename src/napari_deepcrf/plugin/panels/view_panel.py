@@ -4,31 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
 
 from napari_deepcrf.plugin.panels.form import add_row, combo, form
+from napari_deepcrf.plugin.panels.swatch import swatch
 from napari_deepcrf.plugin.qt import Signal
-
-SWATCH, KEYED_SWATCH = 12, 16
-DARK = 140
-"""Grey level from which on black text is easier to read than white."""
-
-
-def swatch(colour: tuple[int, int, int], key: str = "") -> QIcon:
-    """Small square of a class's colour, with the key that picks the class printed on it."""
-    size = KEYED_SWATCH if key else SWATCH
-    pixmap = QPixmap(QSize(size, size))
-    pixmap.fill(QColor(*colour))
-    if key:
-        painter = QPainter(pixmap)
-        red, green, blue = colour
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < DARK
-        painter.setPen(QColor("white" if dark else "black"))
-        painter.drawText(pixmap.rect(), Qt.AlignmentFlag.AlignCenter, key)
-        painter.end()
-    return QIcon(pixmap)
 
 
 class ViewPanel(QWidget):
