@@ -35,7 +35,7 @@ AGREEMENT = 0.99
 EXACT_ERROR, EXACT_AGREEMENT = 0.0025, 0.97
 SLIDERS = ("w_bilateral", "theta_gamma", "theta_alpha", "theta_beta")
 PEAK = Path("/proc/self/clear_refs")
-"""Linux's, where writing a 5 lets the peak of memory start anew; elsewhere memory isn't compared."""
+"""Linux's, where writing a 5 lets the peak of memory start anew; elsewhere none is compared."""
 
 
 @dataclass(frozen=True)
