@@ -32,6 +32,14 @@ def test_segment_gives_the_predictors_result(session, model, image):
     assert session.fresh
 
 
+def test_a_dark_image_is_not_stretched_twice(session, model):
+    dark = np.random.default_rng(0).integers(0, 2, (41, 53, 3), dtype=np.uint8)
+    session.choose_image(ImageSource("dark", "dark", (41, 53), lambda: dark))
+    run(session, session.segment())
+    expected = Predictor(model, device="cpu").unary(dark)
+    np.testing.assert_allclose(session.result.unary, expected, atol=1e-5)
+
+
 def test_progress_counts_up_to_its_total(session):
     events = list(session.segment().steps())
     progress = [(e.done, e.total) for e in events if hasattr(e, "total")]

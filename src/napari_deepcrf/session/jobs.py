@@ -50,11 +50,12 @@ def segment_image(
     yield Progress(f"Reading {image.name}", 0, total)
     from napari_deepcrf.inference import Predictor, as_rgb
 
-    pixels = as_rgb(image.read())
+    stored = image.read()
+    pixels = as_rgb(stored)
     yield Progress("Running the network", 1, total)
     predictor = Predictor(model, device=device)
     with interruptible_network(model):
-        scores = predictor.unary(pixels)
+        scores = predictor.unary(stored)
     cache = UnaryCache(
         image_key=identity.image,
         unary_name=identity.unary,
