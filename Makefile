@@ -1,5 +1,6 @@
 # make demo   segments a sample photo: in napari where there is a display, into PNG files elsewhere
 # make test   runs the tests, several at once (ARGS=-n0: one after the other)
+# make coverage  the same with every line and branch counted, and a table of the core's packages
 # make lint   style, types, layers, manifest
 # make wheel  builds the wheel, installs it in an environment of its own and segments a photo with it;
 #             QT=pyqt6 or QT=pyside6: with the window, PYTHON=python3.13: on another Python
@@ -13,13 +14,17 @@ OUT ?= demo-output
 ARGS ?=
 QT ?=
 
-.PHONY: demo test lint wheel docs bench clean
+.PHONY: demo test coverage lint wheel docs bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/napari-deepcrf demo --out "$(OUT)" $(ARGS)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+coverage: $(VENV)/.ready
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=json:coverage.json $(ARGS)
+	$(BIN)/python tools/coverage_table.py coverage.json
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -48,4 +53,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site demo-output bench-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site demo-output bench-output coverage.json .coverage .pytest_cache .mypy_cache .ruff_cache
