@@ -28,6 +28,17 @@ def test_segment_adds_the_layers_of_a_result(open_app, photo, model_file):
     assert app.dock.status_panel.badge.text() == "● up to date"
 
 
+def test_layers_leave_the_view_where_it_is(open_app, photo):
+    app = open_app(photo)
+    camera = app.viewer.scene.camera
+    camera.center, camera.zoom = (0.0, 20.0, 31.0), 9.0
+    app.segment()
+    assert (camera.center, camera.zoom) == ((0.0, 20.0, 31.0), 9.0)
+    app.viewer.layers.remove(app.layer("history"))
+    app.segment()
+    assert (camera.center, camera.zoom) == ((0.0, 20.0, 31.0), 9.0)
+
+
 def test_the_active_image_is_chosen_at_first(open_app, photo, make_napari_viewer):
     app = open_app(photo, photo[::2, ::2])
     assert app.dock.image_choice.layer is app.viewer.layers[-1]

@@ -17,7 +17,8 @@ def app(open_app, photo, monkeypatch, tmp_path):
     return open_app(photo)
 
 
-def test_stop_ends_a_training_that_is_held(app, wait_until, settle, monkeypatch):
+@pytest.mark.parametrize("after_s", [0.0, 0.2], ids=["about to be held", "held"])
+def test_stop_ends_a_training_that_is_held(app, wait_until, settle, monkeypatch, after_s):
     recipe = config.named_config("scribbles")
     crops = replace(recipe.unary.augmentation, crop=33)
     small = replace(recipe.unary, batch_size=2, augmentation=crops)
@@ -28,8 +29,12 @@ def test_stop_ends_a_training_that_is_held(app, wait_until, settle, monkeypatch)
     app.dock.annotating.layer.data[26:36, 30:52] = 3
     app.dock.train()
     wait_until(lambda: panel.steps())
+    for _ in range(2):  # held, and let go before the present step has ended
+        panel.pause.click()
+    seen = len(panel.steps())
+    wait_until(lambda: len(panel.steps()) > seen)
     panel.pause.click()
-    settle(0.2)
+    settle(after_s)
     panel.stop.click()
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()

@@ -1,4 +1,4 @@
-"""What lasts from one start to the next, in napari's settings for plugins where there are any."""
+"""What lasts from one start to the next, in napari's settings for plugins."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def remember(name: str, value: Any) -> None:
 
 
 def _settings() -> Any:
-    """The group of the manifest's configuration; None before napari 0.9."""
-    try:
-        from napari.settings import get_plugin_settings
+    """The group of the manifest's configuration; None where napari does not know the manifest."""
+    from napari.settings import get_plugin_settings
 
+    try:
         return get_plugin_settings(_PLUGIN).start
-    except (ImportError, KeyError):
+    except KeyError:
         return None

@@ -143,8 +143,7 @@ class Tools(Coordinator):
         layer.selected_label = number
         position = (*(0,) * (layer.ndim - 2), *centres[number - 1])
         world = np.asarray(layer.data_to_world(position))
-        scene = getattr(self.viewer, "scene", self.viewer)  # where napari 0.9 keeps the camera
-        scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
+        self.viewer.scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
 
     def receive(self, event: Any) -> None:
         """Show the objects that a job found."""

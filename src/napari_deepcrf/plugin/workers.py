@@ -37,6 +37,13 @@ class _Failure:
 class _Worker(GeneratorWorker[Any, Any, Any]):  # type: ignore[misc]
     """A worker that, told to quit, ends what its generator began, in its own thread."""
 
+    held = False
+
+    def hold(self, held: bool) -> None:
+        """Pause after the present step, or go on: also if that step has not come to its end."""
+        # superqt's `resume` does nothing before the worker has paused
+        self.held, self._pause_requested, self._resume_requested = held, held, not held
+
     def work(self) -> Any:
         try:
             return super().work()
@@ -58,7 +65,7 @@ class Runner(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._running: dict[str, tuple[Job, GeneratorWorker[Any, Any, Any]]] = {}
+        self._running: dict[str, tuple[Job, _Worker]] = {}
         self._waiting: dict[str, Job] = {}
         self._closed = False
 
@@ -100,9 +107,8 @@ class Runner(QObject):
         """Pause or resume the job of a kind; returns whether it is to be paused now."""
         for job, worker in self._running.values():
             if job.kind == kind:
-                paused = not worker.is_paused
-                worker.pause() if paused else worker.resume()
-                return paused
+                worker.hold(not worker.held)
+                return bool(worker.held)
         return False
 
     def close(self) -> None:
@@ -111,7 +117,7 @@ class Runner(QObject):
         self.cancel()
 
     @staticmethod
-    def _stop(job: Job, worker: GeneratorWorker[Any, Any, Any]) -> None:
+    def _stop(job: Job, worker: _Worker) -> None:
         job.cancelled.set()
         worker.quit()
 
