@@ -38,7 +38,7 @@ from napari_deepcrf.data.soft_labels import SoftLabels
 from napari_deepcrf.data.voc import VOCDataset, read_labels, read_rgb
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.run_record import RunRecord
+from napari_deepcrf.inference.tiled_run_record import TiledRunRecord
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 from napari_deepcrf.session.annotations import ScribbleStore
 from napari_deepcrf.training.records import read_events
@@ -131,9 +131,8 @@ def run_file(path: Path) -> None:
 
 
 def read_run(path: Path) -> object:
-    output = path.parent.with_suffix("")
-    record = RunRecord(path.parent, {})
-    return RunRecord.tile_of(output), record.finished(), record.scores()
+    record = TiledRunRecord(path.parent)
+    return record.tile, record.finished(), record.scores()
 
 
 def pyramid(path: Path) -> None:

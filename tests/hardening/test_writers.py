@@ -28,8 +28,8 @@ from napari_deepcrf.data.image_files import write_labels
 from napari_deepcrf.data.npy import write_array
 from napari_deepcrf.data.samples import Sample
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
-from napari_deepcrf.inference.run_record import RunRecord as TiledRunRecord
 from napari_deepcrf.inference.score_maps import ScoreMaps
+from napari_deepcrf.inference.tiled_run_record import TiledRunRecord
 from napari_deepcrf.inference.tiling import Tile
 from napari_deepcrf.models.checkpoint import write_checkpoint
 from napari_deepcrf.session.annotations import AnnotationClass, ScribbleStore
@@ -87,7 +87,7 @@ def summary(folder: Path, version: int) -> None:
 
 def scores(folder: Path, version: int) -> None:
     maps = (np.full((2, 3, 4), version, np.float32),)
-    TiledRunRecord(folder, {}).keep_scores(ScoreMaps((24, 32), maps))
+    TiledRunRecord(folder).keep_scores(ScoreMaps((24, 32), maps))
 
 
 WRITERS: dict[str, Callable[[Path, int], object]] = {
@@ -102,10 +102,10 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     "data.copies:_save": lambda folder, n: copies._save(folder / "copies.npz", [sample(n)]),
     "data.image_files:write_labels": lambda folder, n: write_labels(folder / "a.png", labels(n)),
     "data.npy:write_array": lambda folder, n: write_array(folder / "a.npy", labels(n)),
-    "inference.run_record:RunRecord.start": lambda folder, n: TiledRunRecord.start(
+    "inference.tiled_run_record:TiledRunRecord.start": lambda folder, n: TiledRunRecord.start(
         folder / "out", {"tile": n}
     ),
-    "inference.run_record:RunRecord.keep_scores": scores,
+    "inference.tiled_run_record:TiledRunRecord.keep_scores": scores,
     "models.checkpoint:write_checkpoint": lambda folder, n: write_checkpoint(
         folder / "a.safetensors", {"a": torch.full((9,), float(n))}, {}
     ),
@@ -122,7 +122,7 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     ),
 }
 
-STARTS_ANEW = "inference.run_record:RunRecord.start"
+STARTS_ANEW = "inference.tiled_run_record:TiledRunRecord.start"
 """Puts the record of an earlier run away by itself: that run's output is gone."""
 
 RAW = {
@@ -137,8 +137,8 @@ RAW = {
     "download:_ResumingDownloader._receive open": "NAME.part, which the next attempt goes on with",
     "inference.label_pyramid:LabelPyramid.create zarr.create_group": "chunks appear whole",
     "inference.label_pyramid:LabelPyramid.open zarr.open_group": "chunks appear whole",
-    "inference.run_record:RunRecord.add open": "adds a line; half a one is dropped when read",
-    "inference.run_record:RunRecord.finished open": "cuts half a line off",
+    "inference.tiled_run_record:TiledRunRecord.add open": "adds a line; half a one is dropped",
+    "inference.tiled_run_record:TiledRunRecord.finished open": "cuts half a line off",
     "plugin.demo:save_pictures save": "the demonstration's pictures, made anew each time",
     "session.warm_up:_remember touch": "an empty file",
     "training.records:RunRecord.add open": "adds a line; half a one is skipped when read",

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import dask.array as da
 import numpy as np
@@ -196,6 +197,17 @@ def test_nothing_that_is_there_is_overwritten(predictor, photo, tmp_path):
     ):
         with pytest.raises(FileExistsError, match=f"is a run with another {name}"):
             segment_large(**{"image": photo, "model": predictor, "out": out, **changed})
+
+
+def test_a_folder_of_the_records_name_keeps_what_it_holds(predictor, photo, tmp_path):
+    notes = tmp_path / "labels.ome.zarr.run" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    out = segment_large(photo, predictor, tmp_path / "labels.ome.zarr", tile=256)
+    shutil.rmtree(out)  # the next run starts anew
+    segment_large(photo, predictor, out, tile=128)
+    assert notes.read_text() == "mine"
+    assert json.loads((notes.parent / "run.json").read_text())["tile"] == 128
 
 
 def test_a_full_disk_keeps_the_finished_tiles(predictor, photo, tmp_path, monkeypatch):

@@ -27,8 +27,8 @@ from napari_deepcrf.batch.zarr_images import KIND, TilesDone, ZarrRun
 from napari_deepcrf.digests import digest
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.resampling import STRIDE
-from napari_deepcrf.inference.run_record import model_digest
 from napari_deepcrf.models import DeepCRF
+from napari_deepcrf.models.model_digest import model_digest
 
 # Errors of the disk, after which no other result could be written either.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -17,7 +17,7 @@ from napari_deepcrf.inference.large import segment_large
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.memory import TilePlan
 from napari_deepcrf.inference.reported_steps import reported_steps
-from napari_deepcrf.inference.run_record import run_folder
+from napari_deepcrf.inference.tiled_run_record import TiledRunRecord
 
 KIND = FORMATS["ome-zarr"]
 
@@ -104,6 +104,6 @@ class ZarrRun:
         place = self.results.place(name)
         if self.overwrite or self.results.has_record(name):
             self.results.check_free(name, image, content)
-            for folder in (place, run_folder(place)):
-                if folder.exists():
-                    shutil.rmtree(folder)
+            TiledRunRecord.beside(place).discard()
+            if place.exists():
+                shutil.rmtree(place)

@@ -16,10 +16,11 @@ from napari_deepcrf.digests import digest_path
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.memory import TilePlan
 from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
-from napari_deepcrf.inference.run_record import RunRecord, model_digest
 from napari_deepcrf.inference.tiled_image import Labels, TiledImage
+from napari_deepcrf.inference.tiled_run_record import TiledRunRecord
 from napari_deepcrf.inference.tiling import Tile
 from napari_deepcrf.models import DeepCRF
+from napari_deepcrf.models.model_digest import model_digest
 
 
 def segment_large(
@@ -71,13 +72,13 @@ def segment_large(
         view=view,
         crf=crf,
         memory=memory,
-        tile=tile or RunRecord.tile_of(out),
+        tile=tile or TiledRunRecord.beside(out).tile,
         workers=workers,
     )
     if on_plan is not None:
         on_plan(work.plan)
     identity = {"image": _content(image, work), **_identity(work)}
-    record = RunRecord.start(out, {**identity, "tile": work.plan.tile})
+    record = TiledRunRecord.start(out, {**identity, "tile": work.plan.tile})
     _fill(_labels_at(out, work, identity), record, work, on_progress)
     record.complete()
     return out
@@ -97,7 +98,10 @@ def _labels_at(out: Path, work: TiledImage, identity: dict[str, Any]) -> LabelPy
 
 
 def _fill(
-    labels: LabelPyramid, record: RunRecord, work: TiledImage, on_progress: ProgressCallback | None
+    labels: LabelPyramid,
+    record: TiledRunRecord,
+    work: TiledImage,
+    on_progress: ProgressCallback | None,
 ) -> None:
     """Write the tiles that are missing, each into its place and then into the record."""
     finished = record.finished()

@@ -153,7 +153,7 @@ def _file_name(name: str) -> str:
 def _identity(image: Any, model: DeepCRF, view: int) -> str:
     """Eight letters that tell runs apart: of arrays in memory all pixels count, else a sample."""
     from napari_deepcrf.inference.lazy_image import GreyLevels, LazyImage, open_array
-    from napari_deepcrf.inference.run_record import model_digest
+    from napari_deepcrf.models.model_digest import model_digest
 
     if isinstance(image, np.ndarray):
         total = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
