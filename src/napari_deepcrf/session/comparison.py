@@ -53,13 +53,14 @@ def compare(
     from napari_deepcrf.inference import Predictor, as_rgb
 
     yield Progress("Comparing the models", 0, 3)
-    pixels = as_rgb(image.read())
+    stored = image.read()
+    pixels = as_rgb(stored)
     labels = []
     for number, (model, settings) in enumerate((old, new), start=1):
         yield Progress("Comparing the models", number, 3)
         predictor = Predictor(model, device=device)
         with interruptible_network(model):
-            scores = predictor.unary(pixels)
+            scores = predictor.unary(stored)
         cache = UnaryCache(
             image_key=image.key,
             unary_name="",
