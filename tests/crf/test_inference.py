@@ -8,7 +8,7 @@ import torch
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF, KernelParameters, convergent
 from napari_deepcrf.crf.convergent import convergent_update, convexity_shift, solve_pixels
-from napari_deepcrf.crf.energy import kl_divergence
+from napari_deepcrf.crf.divergence import kl_divergence
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm, parallel_update
 from napari_deepcrf.crf.sequential import sequential_mean_field
 

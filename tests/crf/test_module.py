@@ -69,11 +69,14 @@ def test_only_a_kernel_whose_width_changed_is_built_again(crf, inputs):
 def test_a_stale_preparation_is_refused(crf, inputs):
     scores, image = inputs
     prepared = crf.prepare(image)
-    with pytest.raises(ValueError, match="prepared: made for images of another size"):
+    with pytest.raises(
+        ValueError,
+        match=r"prepared: expected images of shape \(2, 3, 9, 13\), got \(2, 3, 11, 13\)",
+    ):
         crf(scores[:, :, :9], image[:, :, :9], prepared=prepared)
     with torch.no_grad():
         crf.spatial.log_theta_position.add_(0.1)
-    with pytest.raises(ValueError, match="prepared: made for other kernel widths"):
+    with pytest.raises(ValueError, match=r"prepared: made for other kernel widths.*got 3, 3$"):
         crf(scores, image, prepared=prepared)
 
 
@@ -92,6 +95,24 @@ def test_a_preparation_saves_all_building(crf, inputs, run, monkeypatch):
     monkeypatch.setattr(crf, "_prepare", lambda *_: pytest.fail("it was prepared once more"))
     with torch.no_grad():
         run(crf, scores, image, prepared=prepared)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_preparation_of_inference_mode_serves_training_too(inputs, backend):
+    scores, image = inputs
+    crf = DenseCRF(backend=backend)
+    with torch.inference_mode():
+        prepared = crf.prepare(image)
+        crf(scores, image, prepared=prepared)  # keeps the row sums
+    for only in (list(crf.parameters()), [crf.spatial.log_weight]):
+        for parameter in crf.parameters():
+            parameter.requires_grad_(any(parameter is one for one in only))
+        loss = crf(scores, image, prepared=prepared)[:, 0].square().sum()
+        expected = crf(scores, image)[:, 0].square().sum()
+        for own, other in zip(
+            *(torch.autograd.grad(x, only) for x in (loss, expected)), strict=True
+        ):
+            assert torch.equal(own, other)
 
 
 def test_an_isotropic_width_serves_any_number_of_channels(inputs):
@@ -122,6 +143,7 @@ def test_different_widths_need_their_axes_and_channels(crf, inputs):
         ({"inference": "damped"}, "inference: expected one of parallel, convergent"),
         ({"compatibility": "learnt"}, "compatibility: expected one of potts, diagonal, full"),
         ({"compatibility": "full"}, "num_classes: expected a number for a full"),
+        ({"image_dims": 4}, "image_dims: expected 2 or 3, got 4"),
     ],
 )
 def test_unknown_choices_are_refused(options, message):

@@ -50,6 +50,11 @@ def test_labels_agree_with_pydensecrf():
         (lambda: scores_from_labels(torch.tensor([-1]), 3), "labels: expected 0 to 3, got -1"),
         (lambda: scores_from_labels(torch.tensor([1]), 1), "num_classes: expected at least 2"),
         (lambda: scores_from_labels(torch.tensor([1]), 2, confidence=0.5), "confidence"),
+        (
+            lambda: scores_from_energies(torch.ones(2, 7), (2, 3)),
+            r"energies: expected shape \(L, 6",
+        ),
+        (lambda: scores_from_energies(torch.ones(6), (2, 3)), r"energies: expected .*got \(6,\)"),
     ],
 )
 def test_bad_values_are_refused(call, message):

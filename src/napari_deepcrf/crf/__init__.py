@@ -1,9 +1,16 @@
 """The dense CRF: potentials, kernels, mean-field inference and its gradients.
 
-`dense_crf.DenseCRF` is the module that people use: of `learnable` parameters it makes a
-`mean_field.MeanFieldProblem`, over kernels that `prepared` builds once for a batch of images.
-`fused` hands that to compiled kernels; `mean_field`, `convergent` and `sequential` are the updates
-in plain PyTorch, `energy` is what they minimise. `potentials` makes scores of what people have.
+What people use is `dense_crf.DenseCRF`, a torch module. Where to look for
+
+- what it is given: `parameters` (weights and widths as plain values), `options` (its choices, and
+  the normalisations), `checks` (of images and scores), `potentials` (scores from probabilities,
+  labels and energies);
+- what it learns: `learnable` (weights, widths and compatibilities as torch parameters);
+- what it keeps of images: `features` (coordinates of pixels), `prepared` (kernels at given widths);
+- how it infers: `mean_field` (the problem and the parallel update), `fused` (the same by compiled
+  kernels), `convergent` (updates that never raise the `divergence`), `sequential` (the ground
+  truth), `updates` (one by one, with their divergence);
+- the rest: `reductions` (sums that do not depend on threads), `warm_up` (compiling ahead).
 
 Names load on first use, so that ``CRFParameters`` comes without torch.
 """

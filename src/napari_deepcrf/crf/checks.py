@@ -1,4 +1,4 @@
-"""What is wrong with the arguments that a dense CRF is given, in one line."""
+"""Checks of what a dense CRF is given: each error is one line that names the argument."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SPATIAL_AXES = (2, 3)
+"""Of images and of volumes."""
 
 
 def check_type(name: str, value: object, kind: type) -> None:
@@ -42,6 +43,7 @@ def check_image(image: Tensor) -> None:
 def check_scores(scores: Tensor, image: Tensor) -> None:
     """Raise unless the scores (B, L, *S) belong to the images (B, C, *S)."""
     _check_tensor("scores", scores)
+    _check_tensor("image", image)
     batch_and_grid = scores.shape[:1] + scores.shape[2:]
     if scores.ndim != image.ndim or batch_and_grid != image.shape[:1] + image.shape[2:]:
         raise ValueError(

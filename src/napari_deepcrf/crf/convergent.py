@@ -37,7 +37,7 @@ ROUNDING = 32
 
 
 def convexity_shift(problem: MeanFieldProblem) -> Tensor:
-    """(N,) the c_i that make the linearised part concave, for symmetric terms.
+    """(N,) c_i for which A + diag(c) is positive semi-definite, where the terms are symmetric.
 
     With kernels K (positive semi-definite), their diagonal s left out and compatibility µ,
     A = (K - diag s) ⊗ µ. Taking c = s λ_max(µ) covers the missing diagonal. A negative λ_min(µ)
@@ -57,7 +57,10 @@ def convexity_shift(problem: MeanFieldProblem) -> Tensor:
 def convergent_update(
     problem: MeanFieldProblem, marginals: Tensor, message: Tensor, shift: Tensor
 ) -> Tensor:
-    """One step of the concave-convex procedure from marginals (N, L) and their message."""
+    """One step of the concave-convex procedure from marginals (N, L) and their message (N, L).
+
+    ``shift`` is ``convexity_shift(problem)``.
+    """
     target = problem.scores + message + shift[:, None] * marginals
     return solve_pixels(target, shift)
 
@@ -118,8 +121,9 @@ class _SolvePixels(Function):
 def _stationary(right: Tensor, c: Tensor) -> Tensor:
     """Solve log q + c q = r for q > 0: Newton's method for x + c e^x = r in x = log q.
 
-    The left side is increasing and convex in x, and at x = min(r, log(max(r, 1) / c)) it is at
-    most about r; every later iterate lies above the root, so that no step can run away.
+    The left side is convex in x with a slope of at least one, so that every iterate after the
+    first step lies above the root, and the next one nearer. At the start, x = min(r, log(max(r, 1)
+    / c)), it exceeds r by max(r, 1) at the most.
     """
     x = torch.minimum(right, (right.clamp(min=1.0) / c).log())
     tolerance = ROUNDING * torch.finfo(right.dtype).eps
@@ -133,6 +137,7 @@ def _stationary(right: Tensor, c: Tensor) -> Tensor:
 
 
 def _eigenvalue_range(problem: MeanFieldProblem) -> tuple[Tensor, Tensor]:
+    """The least and the largest eigenvalue of µ, scalars."""
     mu = problem.compatibility
     if mu is None:
         one = problem.scores.new_ones(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import cast
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_deepcrf.crf.checks import (
+    SPATIAL_AXES,
     check_finite_scores,
     check_image,
     check_scores,
@@ -101,6 +103,8 @@ class DenseCRF(nn.Module):
             check_type("extra_kernels", kernel, KernelParameters)
         check_whole("channels", channels, least=1)
         check_whole("image_dims", image_dims, least=2)
+        if image_dims not in SPATIAL_AXES:
+            raise ValueError(f"image_dims: expected 2 or 3, got {image_dims}")
         learnable = partial(LearnableKernel, image_dims=image_dims, channels=channels)
         spatial = KernelParameters(weight=p.w_spatial, theta_position=p.theta_gamma)
         bilateral = KernelParameters(
@@ -143,7 +147,10 @@ class DenseCRF(nn.Module):
     def forward(
         self, scores: Tensor, image: Tensor, *, prepared: PreparedImages | None = None
     ) -> Tensor:
-        """Marginals (B, L, *S) after the last update; arguments as for ``trace``."""
+        """Marginals (B, L, *S) after the last update; arguments and errors as for ``trace``.
+
+        Scores with NaN or infinity are not looked for: they show in the marginals, and in a loss.
+        """
         return self._run(scores, image, prepared, keep_all=False)[-1]
 
     def trace(
@@ -211,19 +218,30 @@ class DenseCRF(nn.Module):
             As for ``trace``.
         """
         check_image(image)
-        return self._prepare(image.detach().clone(), previous)
+        # Tensors made in inference mode could not serve in training later on.
+        with torch.inference_mode(False), torch.no_grad():
+            return self._prepare(image.detach().clone(), previous)
 
     def problem(
         self, scores: Tensor, image: Tensor, *, prepared: PreparedImages | None = None
     ) -> MeanFieldProblem:
-        """The CRFs of a batch, ready for inference; arguments and errors as for ``trace``."""
+        """The CRFs of a batch, ready for inference [paper, eq. 3, 9]; arguments as for ``trace``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As ``trace``, but for scores that are not finite, which nothing here looks for.
+        """
         if prepared is None:
             check_image(image)
         check_scores(scores, image)
         if prepared is None:
             prepared = self._prepare(image.detach(), None)
         elif prepared.pixels.images.shape != image.shape:
-            raise ValueError("prepared: made for images of another size or number")
+            raise ValueError(
+                f"prepared: expected images of shape {tuple(image.shape)}, "
+                f"got {tuple(prepared.pixels.images.shape)}"
+            )
         terms = [
             self._term(kernel, learnable)
             for learnable, kernel in zip(self.kernels, prepared.kernels, strict=True)
@@ -241,7 +259,8 @@ class DenseCRF(nn.Module):
         shape = tuple(scores.shape[2:])
         if self.options.inference == "convergent":
             updates = run_updates(problem, shape, self.iterations, convergent=True, tolerance=-1.0)
-            return torch.stack([update.marginals for update in updates])
+            kept = deque(updates, maxlen=None if keep_all else 1)
+            return torch.stack([update.marginals for update in kept])
         trace = run_mean_field(problem, self.iterations, keep_all=keep_all)
         marginals = grid(trace, problem.images, shape)
         # Some of PyTorch's losses refuse strided marginals; inference saves the copy.
@@ -274,7 +293,11 @@ class DenseCRF(nn.Module):
         points = kernel.pixels
         widths = learnable.widths(len(points.shape), points.channels)
         if tuple(widths.tolist()) != kernel.widths:
-            raise ValueError("prepared: made for other kernel widths, call prepare again")
+            now, then = (", ".join(f"{w:g}" for w in each) for each in (widths, kernel.widths))
+            raise ValueError(
+                "prepared: made for other kernel widths, call prepare again: "
+                f"expected {now}, got {then}"
+            )
         learning = torch.is_grad_enabled() and widths.requires_grad
         gaussian = kernel.bind(widths if learning else None)
         row_sum = gaussian.row_sum() if learning else kernel.row_sum

@@ -17,10 +17,12 @@ class PixelGrid:
 
     @property
     def count(self) -> int:
+        """B."""
         return self.images.shape[0]
 
     @property
     def channels(self) -> int:
+        """C."""
         return self.images.shape[1]
 
     @property
@@ -31,8 +33,8 @@ class PixelGrid:
     def coordinates(self, *, coloured: bool) -> Tensor:
         """(d, B, n): x, y, (z,) and, where ``coloured``, the channels; planes for vector code.
 
-        The lattice treats its axes unlike, so their order shows in the approximation. This one is
-        the order of Krähenbühl & Koltun's code, whose results it gives.
+        The lattice does not treat all axes alike, so their order shows in the approximation. This
+        one is that of Krähenbühl & Koltun's code, whose results it gives.
         """
         axes = len(self.shape)
         planes = self.images.new_empty(

@@ -15,7 +15,17 @@ CompatibilityKind = Literal["potts", "diagonal", "full"]
 
 
 class LearnableKernel(nn.Module):
-    """Weight and widths of one Gaussian kernel, one width for every axis and channel."""
+    """Weight and widths of one Gaussian kernel, kept as logarithms [paper, eq. 9].
+
+    Parameters
+    ----------
+    params
+        Initial values.
+    image_dims, channels
+        How many widths there are where ``params`` gives a single number.
+    names
+        What messages call the widths over positions and over colours.
+    """
 
     log_theta_colour: nn.Parameter | None
 
@@ -40,7 +50,13 @@ class LearnableKernel(nn.Module):
         return self.log_weight.exp()
 
     def widths(self, image_dims: int, channels: int) -> Tensor:
-        """Widths in the order of the kernel's coordinates: x, y, (z,) then the channels."""
+        """Widths (d,) in the order of the kernel's coordinates: x, y, (z,) then the channels.
+
+        Raises
+        ------
+        ValueError
+            If there are neither as many widths as axes and channels, nor all equal ones.
+        """
         position = _fit(self.log_theta_position, image_dims, self.names[0]).flip(0)
         if self.log_theta_colour is None:
             return position.exp()
@@ -69,6 +85,13 @@ class Compatibility(nn.Module):
     """µ(l, l'), the score of a pair of labels: Potts [paper, eq. 9], its diagonal, or all of it.
 
     It starts as Potts. A full matrix is kept symmetric, as the order of a pair means nothing.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or a missing or zero ``num_classes`` where one is needed.
+    TypeError
+        For ``num_classes`` that are no whole number.
     """
 
     values: nn.Parameter | None

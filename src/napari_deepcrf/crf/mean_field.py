@@ -70,7 +70,7 @@ class MeanFieldProblem:
 
 
 def parallel_update(problem: MeanFieldProblem, message: Tensor) -> Tensor:
-    """Set q to softmax(f + message) for all pixels at once [paper, eq. 5]."""
+    """(N, L) q = softmax(f + message) for all pixels at once [paper, eq. 5]."""
     return torch.softmax(problem.scores + message, 1)
 
 

@@ -20,7 +20,15 @@ Inference = Literal["parallel", "convergent"]
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """How mean field runs; validated once."""
+    """How mean field runs; `DenseCRF` says what each choice means.
+
+    Raises
+    ------
+    ValueError
+        For an unknown choice, or one that another rules out.
+    TypeError
+        If ``iterations`` is no whole number.
+    """
 
     iterations: int
     normalization: Normalization
@@ -54,10 +62,10 @@ class InferenceOptions:
 def normalizers(
     row_sum: Tensor, normalization: Normalization, images: int
 ) -> tuple[Tensor, Tensor]:
-    """Factors (pre, post), each (N,) image by image, with D = K·1 from the filter itself.
+    """Factors before and after a kernel K, each (N,), for its row sums D = K·1 (N,).
 
     symmetric: D^-1/2 K D^-1/2; before: K D^-1; after: D^-1 K. none: K over its mean row sum in
-    the image, one constant, so that weights mean the same in images of every size.
+    each of the images, so that weights mean the same in images of every size.
     """
     one = torch.ones_like(row_sum)
     if normalization == "symmetric":

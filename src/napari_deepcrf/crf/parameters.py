@@ -1,6 +1,6 @@
 """The nine numbers of the dense CRF, and those of one kernel, as plain, validated values.
 
-Needs no torch.
+Nothing here needs torch.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def scores_from_labels(
     Raises
     ------
     ValueError
-        If a label is outside 0..num_classes, or the confidence outside (1/L, 1).
+        If a label is outside 0..num_classes, the confidence outside (1/L, 1), or there are fewer
+        than two classes.
     """
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
@@ -62,5 +63,13 @@ def scores_from_energies(energies: Tensor, shape: Sequence[int]) -> Tensor:
 
     pydensecrf minimises energies, this package maximises scores as the paper does. Its pairwise
     ``compat`` is our kernel weight with the sign it has.
+
+    Raises
+    ------
+    ValueError
+        If the energies are not (L, N) for the N pixels of ``shape``.
     """
+    count = math.prod(shape)
+    if energies.ndim != 2 or energies.shape[1] != count:
+        raise ValueError(f"energies: expected shape (L, {count}), got {tuple(energies.shape)}")
     return -energies.reshape(energies.shape[0], *shape)

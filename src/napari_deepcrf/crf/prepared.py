@@ -18,7 +18,7 @@ from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
 from napari_deepcrf.lattice.lattice import Lattice
 
 GRID_RADIUS = {torch.float32: 5.5, torch.float64: 9.0}
-"""Widths at which a grid's Gaussian is cut off, where it falls below its precision."""
+"""How many widths from its centre a grid's Gaussian is cut off: it is below a rounding error."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PreparedKernel(ABC):
     @cached_property
     def row_sum(self) -> Tensor:
         """(N,) K·1, without gradients."""
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # later callers may learn weights
             return self.bind(None).row_sum()
 
     def serves(self, pixels: PixelGrid, *, coloured: bool, widths: Tensor, method: Method) -> bool:
@@ -137,13 +137,13 @@ def lattice_features(
 ) -> Tensor:
     """Features (N, d) in the order and place that suit the lattice, a view of planes (d, N).
 
-    One pass gives Krähenbühl & Koltun's very results, and so has their features: positions first,
-    from the corner of the image and from black. With two passes colours come first and the mean
-    feature of every image is the origin, which is closer to the exact marginals.
+    One pass gives the results of Krähenbühl & Koltun's code, and so has its features: positions
+    first, from the corner of the image and from black. With two passes colours come first and the
+    mean feature of every image is the origin, which is closer to the exact marginals.
 
-    The kernel does not feel where the lattice's origin lies, but the lattice does, and a width
-    that scaled about a far origin would drag the points across many of its cells. Derivatives by
-    the widths therefore hold the mean feature where it is (docs/accuracy.md).
+    A Gaussian does not depend on where the origin lies, but the lattice does, and a width that
+    scaled about a far origin would drag the points across many of its cells. Derivatives by the
+    widths therefore hold the mean feature where it is (docs/accuracy.md).
     """
     planes = pixels.coordinates(coloured=coloured)
     divisors = widths[:, None, None]

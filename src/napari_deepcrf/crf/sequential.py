@@ -11,8 +11,9 @@ from napari_deepcrf.crf.mean_field import MeanFieldProblem
 def sequential_mean_field(problem: MeanFieldProblem, sweeps: int) -> Tensor:
     """Update one pixel after the other, all others fixed [paper, eq. 5].
 
-    Every update minimises the divergence over its pixel, so that it never increases. The self
-    term plays no part. Needs the dense (N, N) matrix of the kernels: for some thousand pixels.
+    Every update minimises the divergence over its pixel, so that it never increases (with
+    symmetric terms). The self term plays no part. Needs the kernels' matrix (N, N): for some
+    thousand pixels.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_deepcrf.crf.convergent import convergent_update, convexity_shift
-from napari_deepcrf.crf.energy import kl_divergence
+from napari_deepcrf.crf.divergence import kl_divergence
 from napari_deepcrf.crf.features import grid
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, parallel_update
 from napari_deepcrf.crf.reductions import mean
@@ -37,9 +37,10 @@ def run_updates(
     convergent: bool,
     tolerance: float,
 ) -> Iterator[Update]:
-    """Yield the initial state and up to ``iterations`` updates of images of a given shape.
+    """Yield the initial state and up to ``iterations`` updates of images of a given shape S.
 
-    Ends early once the mean total variation between two updates is at most ``tolerance``.
+    Ends early once the mean total variation between two updates is at most ``tolerance``, never
+    if that is negative.
     """
     shift = convexity_shift(problem) if convergent else None
     state = problem.initial()
