@@ -35,10 +35,10 @@ from napari_deepcrf.batch.segmenter import (
     WorkerInfo,
     Workers,
     WorkSettings,
-    one_line,
 )
 from napari_deepcrf.device import describe_devices
 from napari_deepcrf.inference.memory import resident
+from napari_deepcrf.messages import first_line
 from napari_deepcrf.models import DeepCRF
 
 SLOT = "napari-deepcrf-image"
@@ -157,7 +157,7 @@ class ClusterWorkers:
             except Exception as error:
                 # Every worker that tried this image died of it, or cannot load the model.
                 self._check_alive()
-                return Rejected(one_line(error))
+                return Rejected(first_line(error))
 
     def _workers(self) -> int:
         """The number of workers, asked for at most once a second."""
@@ -200,7 +200,7 @@ def cluster_workers(address: str, model: DeepCRF, settings: WorkSettings) -> Ite
             client.register_plugin(ModelPlugin(_checkpoint(model), settings), name=plugin)
         except Exception as error:  # whatever a worker raised
             raise ConnectionError(
-                f"scheduler: the workers of {address} cannot take the model ({one_line(error)}); "
+                f"scheduler: the workers of {address} cannot take the model ({first_line(error)}); "
                 "expected the same napari-deepcrf and distributed there as here"
             ) from error
         try:
@@ -234,7 +234,7 @@ def _connected(address: str) -> Client:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConnectionError(
-            f"scheduler: {address} cannot be reached ({one_line(error)})"
+            f"scheduler: {address} cannot be reached ({first_line(error)})"
         ) from error
 
 

@@ -20,13 +20,13 @@ from napari_deepcrf.batch.segmenter import (
     Workers,
     WorkSettings,
     local_worker,
-    one_line,
 )
 from napari_deepcrf.batch.summary import NAME, write_summary
 from napari_deepcrf.batch.zarr_images import KIND, TilesDone, ZarrRun
 from napari_deepcrf.digests import digest
 from napari_deepcrf.inference import Predictor
 from napari_deepcrf.inference.resampling import STRIDE
+from napari_deepcrf.messages import first_line
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.model_digest import model_digest
 
@@ -119,7 +119,7 @@ def segment_files(
     try:
         yield SummaryWritten(write_summary(results))
     except FileExistsError as error:
-        yield ImageFailed(results.folder / NAME, one_line(error))
+        yield ImageFailed(results.folder / NAME, first_line(error))
 
 
 def _through(workers: Workers, run: _Run, files: Sequence[int]) -> Iterator[BatchEvent]:
@@ -159,7 +159,7 @@ def _in_tiles(
             yield _failed(image, error)
         # Whatever is wrong with an image must stop no other one.
         except Exception as error:
-            yield _failed(image, one_line(error))
+            yield _failed(image, first_line(error))
         else:
             yield ImageDone(image, place, record.size, record.areas, skipped)
 
@@ -188,7 +188,7 @@ def _failed(image: Path, error: OSError | str) -> ImageFailed:
         where = "" if error.filename in (None, str(image)) else f"{error.filename}: "
         reason = f"{where}{error.strerror}"
     else:
-        reason = error if isinstance(error, str) else one_line(error)
+        reason = error if isinstance(error, str) else first_line(error)
     return ImageFailed(image, reason if reason.startswith(f"{image}: ") else f"{image}: {reason}")
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from napari_deepcrf.batch.formats import Files, class_areas, find_format
 from napari_deepcrf.data.image_files import decode_image
 from napari_deepcrf.inference import Predictor
+from napari_deepcrf.messages import first_line
 from napari_deepcrf.models import DeepCRF
 
 
@@ -88,7 +89,7 @@ class Segmenter:
             files = self._format.encode(labels, names, task.image)
         # Whatever is wrong with an image, memory for it included, must stop no other one.
         except Exception as error:
-            return Rejected(one_line(error))
+            return Rejected(first_line(error))
         height, width = labels.shape
         return Labelled(files, (height, width), class_areas(labels, names))
 
@@ -142,8 +143,3 @@ class LocalWorker:
 def local_worker(model: DeepCRF, settings: WorkSettings) -> Iterator[Workers]:
     """One worker, which is this process."""
     yield LocalWorker(Segmenter(model, settings))
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
