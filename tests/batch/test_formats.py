@@ -15,7 +15,7 @@ import napari_deepcrf
 from napari_deepcrf.batch import formats
 from napari_deepcrf.batch.formats import FORMATS, class_areas, find_format
 from napari_deepcrf.cli.segment import ResultFormat
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.data.label_files import voc_palette
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.tiling import cut
 

@@ -8,7 +8,7 @@ import pytest
 
 import napari_deepcrf as ndc
 from napari_deepcrf.data.image_files import read_image
-from napari_deepcrf.data.voc import read_labels
+from napari_deepcrf.data.label_files import read_labels
 
 
 @pytest.fixture

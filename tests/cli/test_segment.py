@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from napari_deepcrf.data.image_files import read_image
-from napari_deepcrf.data.voc import read_labels
+from napari_deepcrf.data.label_files import read_labels
 from napari_deepcrf.inference import Predictor
 
 

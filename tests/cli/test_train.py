@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from napari_deepcrf.cli import train as training_command
-from napari_deepcrf.data.image_files import write_labels
+from napari_deepcrf.data.label_files import write_labels
 from napari_deepcrf.training import config as configurations
 
 

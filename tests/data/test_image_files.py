@@ -1,4 +1,4 @@
-"""Image files in, label PNGs out."""
+"""Image files and arrays of numbers, read as they are or refused."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_deepcrf.data.image_files import read_image, write_labels
+from napari_deepcrf.data.image_files import read_image
+from napari_deepcrf.data.label_files import voc_palette, write_labels
 from napari_deepcrf.data.npy import read_array, write_array
-from napari_deepcrf.data.voc import read_labels, voc_palette
 
 
 @pytest.mark.parametrize("shape", [(9, 13), (9, 13, 3), (9, 13, 4)])
@@ -60,39 +60,6 @@ def test_truncated_photo_is_refused(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.png: no such image file"):
         read_image(tmp_path / "nothing.png")
-
-
-def test_labels_keep_their_indices_and_voc_colours(tmp_path: Path) -> None:
-    labels = np.random.default_rng(3).integers(0, 256, (11, 7))
-    write_labels(tmp_path / "labels.png", labels)
-    np.testing.assert_array_equal(read_labels(tmp_path / "labels.png"), labels)
-    with Image.open(tmp_path / "labels.png") as image:
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), voc_palette()[labels])
-
-
-def test_labels_that_do_not_fit_leave_the_old_file_alone(tmp_path: Path) -> None:
-    path = tmp_path / "labels.png"
-    write_labels(path, np.ones((8, 8), dtype=int))
-    with pytest.raises(ValueError, match="from 0 to 255, got 0 to 300"):
-        write_labels(path, np.array([[0, 300]]))
-    np.testing.assert_array_equal(read_labels(path), np.ones((8, 8)))
-
-
-def test_a_failed_write_leaves_the_old_file_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "labels.png"
-    write_labels(path, np.ones((8, 8), dtype=int))
-
-    def full_disk(self: Image.Image, stream: object, **_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_labels(path, np.zeros((8, 8), dtype=int))
-    monkeypatch.undo()
-    np.testing.assert_array_equal(read_labels(path), np.ones((8, 8)))
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.png"]
 
 
 def test_arrays_come_back(tmp_path: Path) -> None:

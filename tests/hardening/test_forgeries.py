@@ -20,13 +20,13 @@ from scipy.io import savemat
 
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data import matlab, npz
-from napari_deepcrf.data.image_files import read_image
+from napari_deepcrf.data.image_files import read_image, read_rgb
+from napari_deepcrf.data.label_files import read_labels
 from napari_deepcrf.data.matlab import read_mat_labels
 from napari_deepcrf.data.npy import read_array
 from napari_deepcrf.data.published import PUBLISHED, obtain
 from napari_deepcrf.data.scribbles import FARTHEST, read_strokes
 from napari_deepcrf.data.soft_labels import SoftLabels
-from napari_deepcrf.data.voc import read_labels, read_rgb
 from napari_deepcrf.models import VGG16, DeepCRF, UnaryNetwork
 from napari_deepcrf.models.checkpoint import read_checkpoint, write_checkpoint
 from napari_deepcrf.models.imagenet import load_imagenet

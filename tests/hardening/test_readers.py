@@ -29,13 +29,14 @@ from napari_deepcrf.batch.records import RECORDS, ResultFolder
 from napari_deepcrf.batch.summary import write_summary
 from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.folder import FolderDataset
-from napari_deepcrf.data.image_files import read_image
+from napari_deepcrf.data.image_files import read_image, read_rgb
+from napari_deepcrf.data.label_files import read_labels
 from napari_deepcrf.data.matlab import read_mat_labels
 from napari_deepcrf.data.npy import read_array
 from napari_deepcrf.data.published import PUBLISHED, obtain
 from napari_deepcrf.data.scribbles import read_strokes
 from napari_deepcrf.data.soft_labels import SoftLabels
-from napari_deepcrf.data.voc import VOCDataset, read_labels, read_rgb
+from napari_deepcrf.data.voc import VOCDataset
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.tiled_run_record import TiledRunRecord

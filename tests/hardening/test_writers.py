@@ -24,7 +24,7 @@ from napari_deepcrf.batch.formats import FORMATS
 from napari_deepcrf.batch.records import Record, ResultFolder
 from napari_deepcrf.batch.summary import write_summary
 from napari_deepcrf.data import copies
-from napari_deepcrf.data.image_files import write_labels
+from napari_deepcrf.data.label_files import write_labels
 from napari_deepcrf.data.npy import write_array
 from napari_deepcrf.data.samples import Sample
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
@@ -100,7 +100,7 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     ),
     "batch.summary:write_summary": summary,
     "data.copies:_save": lambda folder, n: copies._save(folder / "copies.npz", [sample(n)]),
-    "data.image_files:write_labels": lambda folder, n: write_labels(folder / "a.png", labels(n)),
+    "data.label_files:write_labels": lambda folder, n: write_labels(folder / "a.png", labels(n)),
     "data.npy:write_array": lambda folder, n: write_array(folder / "a.npy", labels(n)),
     "inference.tiled_run_record:TiledRunRecord.start": lambda folder, n: TiledRunRecord.start(
         folder / "out", {"tile": n}

@@ -8,8 +8,7 @@ import numpy as np
 from npe2 import PluginManager
 from PIL import Image
 
-from napari_deepcrf.data.image_files import write_labels
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.data.label_files import voc_palette, write_labels
 from napari_deepcrf.plugin import commands, files, folders
 from napari_deepcrf.plugin.palette import class_colour
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.data.label_files import voc_palette
 from napari_deepcrf.data.transforms import Augmentation
-from napari_deepcrf.data.voc import VOC_CLASSES, voc_palette
+from napari_deepcrf.data.voc import VOC_CLASSES
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.unary import UnaryNetwork
 from napari_deepcrf.models.vgg16 import VGG16

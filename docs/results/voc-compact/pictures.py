@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from skimage import data, transform
 
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.data.label_files import voc_palette
 from napari_deepcrf.inference import Predictor
 
 PHOTOS = ("chelsea", "astronaut", "camera", "coffee", "rocket", "immunohistochemistry")

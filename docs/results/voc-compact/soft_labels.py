@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from napari_deepcrf.data.voc import VOCDataset, read_rgb
+from napari_deepcrf.data.image_files import read_rgb
+from napari_deepcrf.data.voc import VOCDataset
 
 # Inverted residual blocks that halve the resolution; the last three are dilated instead.
 STRIDES = {1: 2, 3: 2, 6: 2}

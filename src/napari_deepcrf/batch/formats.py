@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.image_files import encode_labels
+from napari_deepcrf.data.label_files import encode_labels
 
 Labels = NDArray[np.uint8]
 Files = Mapping[str, bytes]

@@ -29,7 +29,8 @@ def refine(
     Writes the marginals as OUT/<image>.npy and their labels as OUT/<image>.png.
     """
     from napari_deepcrf.crf import CRFParameters
-    from napari_deepcrf.data.image_files import read_image, write_labels
+    from napari_deepcrf.data.image_files import read_image
+    from napari_deepcrf.data.label_files import write_labels
     from napari_deepcrf.data.npy import read_array, write_array
     from napari_deepcrf.inference import refine as refine_probabilities
 

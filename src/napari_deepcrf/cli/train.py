@@ -98,7 +98,7 @@ def train(
 
 def _follow(run: "TrainingRun", out: Path, as_json: bool) -> None:
     """Train, and let the first process tell and show what happens."""
-    from napari_deepcrf.data.image_files import write_labels
+    from napari_deepcrf.data.label_files import write_labels
     from napari_deepcrf.training.distributed import rank
     from napari_deepcrf.training.events import Preview, event_record
 

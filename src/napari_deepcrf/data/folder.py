@@ -14,9 +14,9 @@ from napari_deepcrf.data.arrays import MAX_CLASSES, from_annotation
 from napari_deepcrf.data.file_dataset import FileDataset, read_text
 from napari_deepcrf.data.image_files import read_image
 from napari_deepcrf.data.images import as_rgb
+from napari_deepcrf.data.label_files import read_labels
 from napari_deepcrf.data.problems import check_files
 from napari_deepcrf.data.samples import DatasetError
-from napari_deepcrf.data.voc import read_labels
 
 IMAGES, LABELS, CLASSES_FILE = "images", "labels", "classes.txt"
 TRAIN, VALIDATION = "train", "val"

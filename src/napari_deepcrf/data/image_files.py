@@ -1,4 +1,4 @@
-"""Reading an image file into an array, and writing labels as a PNG with VOC's colours."""
+"""Reading image files into arrays."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_deepcrf.atomic import atomic_write
 from napari_deepcrf.data.decoding import not_an_image, open_raster
-from napari_deepcrf.data.voc import voc_palette
 
 # Modes whose pixels are the image's own values; PIL turns every other one into RGB.
 _NATIVE_MODES = ("L", "RGB", "RGBA", "1", "I;16", "I;16B", "I", "F")
@@ -38,6 +36,12 @@ def read_image(path: Path | str) -> NDArray[Any]:
         raise FileNotFoundError(f"{path}: no such image file")
     with path.open("rb") as stream:
         return decode_image(stream, path)
+
+
+def read_rgb(path: Path | str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an image file; raises ValueError where it is none."""
+    with open_raster(Path(path), path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 def decode_image(stream: BinaryIO, path: Path | str) -> NDArray[Any]:
@@ -69,26 +73,3 @@ def _decode_tiff(stream: BinaryIO, path: Path | str) -> NDArray[Any]:
 def _most_pixels() -> float:
     """Pillow's limit, above which it takes a file for a decompression bomb."""
     return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float("inf")
-
-
-def write_labels(path: Path | str, labels: NDArray[np.integer[Any]]) -> None:
-    """Write (H, W) class indices below 256 as a palette PNG in VOC's colours.
-
-    The file appears whole or not at all. Raises ValueError for an index that does not fit.
-    """
-    content = encode_labels(labels)
-    with atomic_write(path) as stream:
-        stream.write(content)
-
-
-def encode_labels(labels: NDArray[np.integer[Any]]) -> bytes:
-    """What `write_labels` writes into the file; ValueError where a byte holds no label."""
-    if labels.size and not (labels.min() >= 0 and labels.max() <= 255):
-        raise ValueError(
-            f"labels: expected class indices from 0 to 255, got {labels.min()} to {labels.max()}"
-        )
-    image = Image.fromarray(labels.astype(np.uint8)).convert("P")
-    image.putpalette(voc_palette().tobytes())
-    stream = io.BytesIO()
-    image.save(stream, format="PNG")
-    return stream.getvalue()

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deepcrf.data.file_dataset import FileDataset, read_text
+from napari_deepcrf.data.image_files import read_rgb
 from napari_deepcrf.data.matlab import read_mat_labels
 from napari_deepcrf.data.problems import check_files
 from napari_deepcrf.data.samples import DatasetError
-from napari_deepcrf.data.voc import VOC_CLASSES, find_sbd, read_rgb
+from napari_deepcrf.data.voc import VOC_CLASSES, find_sbd
 
 
 class SBDDataset(FileDataset):

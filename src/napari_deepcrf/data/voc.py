@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.decoding import open_raster
 from napari_deepcrf.data.file_dataset import FileDataset, read_text
+from napari_deepcrf.data.image_files import read_rgb
+from napari_deepcrf.data.label_files import read_labels
 from napari_deepcrf.data.matlab import read_mat_labels
 from napari_deepcrf.data.problems import check_files
 from napari_deepcrf.data.samples import DatasetError
@@ -37,38 +38,11 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-# Folders with a split's labels, the preferred one first.
 _OFFICIAL, _AUGMENTED = "SegmentationClass", "SegmentationClassAug"
+"""Folders with a split's labels, the preferred one first."""
 
 _SBD_FOLDERS = ("", "dataset", "benchmark_RELEASE/dataset")
 """Where SBD's ``img`` and ``cls`` may lie under a folder that someone names."""
-
-
-def voc_palette() -> NDArray[np.uint8]:
-    """The devkit's (256, 3) RGB colours: the bits of an index spread over the channels."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return palette
-
-
-def read_labels(path: Path | str) -> NDArray[np.uint8]:
-    """(H, W) class indices of a palette or greyscale PNG; raises ValueError for other kinds."""
-    with open_raster(Path(path), path) as image:
-        mode = image.mode
-        if mode in ("P", "L"):
-            return np.asarray(image, dtype=np.uint8)
-    raise ValueError(f"{path}: expected a palette or 8-bit grey PNG of class indices, got {mode}")
-
-
-def read_rgb(path: Path | str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an image file; raises ValueError where it is none."""
-    with open_raster(Path(path), path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 class VOCDataset(FileDataset):

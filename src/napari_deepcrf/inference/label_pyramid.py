@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.voc import voc_palette
+from napari_deepcrf.data.label_files import voc_palette
 from napari_deepcrf.inference.tiling import Tile, cut
 
 if TYPE_CHECKING:

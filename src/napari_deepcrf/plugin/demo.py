@@ -66,8 +66,7 @@ def save_pictures(viewer: Viewer, dock: DeepCRFWidget, folder: Path) -> list[Pat
     """Write labels.png (VOC palette), overlay.png and window.png; returns their paths."""
     from PIL import Image
 
-    from napari_deepcrf.data.image_files import write_labels
-    from napari_deepcrf.data.voc import voc_palette
+    from napari_deepcrf.data.label_files import voc_palette, write_labels
 
     folder.mkdir(parents=True, exist_ok=True)
     layer, result = dock.image_choice.layer, dock.session.result

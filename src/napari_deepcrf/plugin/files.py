@@ -48,7 +48,8 @@ def _has_palette(path: Path) -> bool:
 
 def read_label_layers(path: str | list[str]) -> list[LayerData]:
     """A labels layer for every palette or grey PNG; ValueError for another kind of image."""
-    from napari_deepcrf.data.voc import VOC_CLASSES, read_labels
+    from napari_deepcrf.data.label_files import read_labels
+    from napari_deepcrf.data.voc import VOC_CLASSES
     from napari_deepcrf.plugin.palette import class_colours, label_colormap
 
     layers: list[LayerData] = []
@@ -73,7 +74,7 @@ def write_voc_labels(path: str, data: Any, _attributes: dict[str, Any]) -> list[
     """
     import numpy as np
 
-    from napari_deepcrf.data.image_files import write_labels
+    from napari_deepcrf.data.label_files import write_labels
 
     labels = np.squeeze(np.asarray(data))
     if labels.ndim != 2:

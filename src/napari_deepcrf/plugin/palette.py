@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_deepcrf.data.voc import VOC_CLASSES, voc_palette
+from napari_deepcrf.data.label_files import voc_palette
+from napari_deepcrf.data.voc import VOC_CLASSES
 
 if TYPE_CHECKING:
     from napari.utils import DirectLabelColormap

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.data.label_files import voc_palette
 from napari_deepcrf.data.samples import VOID, Sample, SegmentationDataset
-from napari_deepcrf.data.voc import voc_palette
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.training.batches import image_tensor
 from napari_deepcrf.training.curves import write_curves
