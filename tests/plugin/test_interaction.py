@@ -144,6 +144,27 @@ def test_a_changed_result_is_named_and_faded_until_it_is_fresh(open_app, photo):
     assert app.dock.status_panel.badge.text() == "● up to date"
 
 
+def test_objects_of_a_result_are_out_of_date_with_it(open_app, photo):
+    app = open_app(photo, photo[::-1].copy())
+    app.segment()
+    app.dock.tools.make_objects(app.dock.session.result.largest_class, 1)
+    app.idle()
+    (objects,) = (layer for layer in app.viewer.layers if "objects" in layer.name)
+    name, opacity = objects.name, objects.opacity
+    weight = app.dock.crf_panel.sliders["w_bilateral"][0]
+    app.after(lambda: weight.slider.setValue(900))
+    assert app.dock.session.fresh
+    assert objects.name == f"{name} (out of date)"
+    assert objects.opacity == pytest.approx(opacity / 2)
+    app.after(app.dock.crf_panel.learned.click)
+    assert (objects.name, objects.opacity) == (name, opacity)
+    image, other = app.dock.image_choice.layer, app.viewer.layers[0]
+    app.dock.image_choice.choose(other)
+    assert objects.name == name  # it still is what the model makes of its image
+    app.viewer.layers.remove(image)
+    assert objects.name == f"{name} (out of date)"
+
+
 def test_removed_layers_are_made_again(open_app, photo):
     app = open_app(photo)
     app.segment()

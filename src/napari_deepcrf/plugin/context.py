@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
+from napari_deepcrf.plugin.images import has_pixels_of
 from napari_deepcrf.plugin.palette import class_colours
 from napari_deepcrf.plugin.qt import Signal
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.plugin.image_choice import ImageChoice
     from napari_deepcrf.plugin.palette import RGB
     from napari_deepcrf.plugin.workers import Runner
-    from napari_deepcrf.session import Job, Session
+    from napari_deepcrf.session import Job, Result, Session
     from napari_deepcrf.session.annotations import ClassList
 
 
@@ -38,6 +39,13 @@ class Context:
     def colours(self, names: tuple[str, ...]) -> tuple[RGB, ...]:
         """Colours of classes, those of the user's list by their names."""
         return class_colours(names, self.classes)
+
+    def is_fresh(self, owner: object, result: Result) -> bool:
+        """Whether an image layer's result is what model, scores and settings make of it now."""
+        if owner is self.choice.layer:
+            return result.identity == self.session.identity
+        same_pixels = has_pixels_of(result.identity.image, owner, self.choice.revisions)
+        return same_pixels and self.session.would_make(result.identity)
 
 
 class Coordinator(QObject):

@@ -15,6 +15,7 @@ from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.label_layers import label_layer
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.score_sources import label_source, probability_source
+from napari_deepcrf.plugin.stale_marks import StaleMarks
 from napari_deepcrf.session.events import Event
 from napari_deepcrf.session.objects import Objects, find_objects
 
@@ -43,10 +44,16 @@ class Tools(Coordinator):
         self._place: tuple[Image, Plane] | None = None
         self._objects: tuple[Labels, np.ndarray] | None = None
         """The layer of the objects made last, and their centres."""
+        self._made_from: dict[Labels, tuple[Image, Result]] = {}
+        """What each layer of objects shows, as long as its image is there."""
+        self._stale = StaleMarks()
         panel.source_chosen.connect(self._on_source)
         panel.objects_clicked.connect(self.make_objects)
         panel.object_picked.connect(self._go_to)
         self.session.result_changed.connect(self._on_result)
+        self.session.identity_changed.connect(self._mark)
+        context.choice.other_changed.connect(self._mark)
+        self.follow(self._on_removed, self.viewer.layers.events.removed)
         self.follow_layers(self._list)
         context.cleanup.callback(self._unwatch)
         self._list()
@@ -125,13 +132,14 @@ class Tools(Coordinator):
         self.start(partial(self._objects_job, class_index, minimum))
 
     def _objects_job(self, class_index: int, minimum: int) -> Job:
-        result = self.session.result
-        if result is None:
+        result, place = self.session.result, self._place
+        if result is None or place is None:
             raise ValueError("result: expected a segmented image, got none")
 
         def steps() -> Iterator[Event]:
-            objects = find_objects(result, class_index, minimum)
-            yield ObjectsFound(result.class_names[class_index], objects)
+            yield ObjectsFound(
+                result, *place, class_index, find_objects(result, class_index, minimum)
+            )
 
         return self.session.job("objects", "Making objects", steps)
 
@@ -145,28 +153,45 @@ class Tools(Coordinator):
         world = np.asarray(layer.data_to_world(position))
         self.viewer.scene.camera.center = (0.0, float(world[-2]), float(world[-1]))
 
-    def receive(self, event: Any) -> None:
+    def receive(self, event: ObjectsFound) -> None:
         """Show the objects that a job found."""
-        if self._place is None:
+        image = event.image
+        if image not in self.viewer.layers:
             return
-        image, plane = self._place
         layer = label_layer(
             event.objects.labels,
-            plane.placement,
-            name=f"{image.name} [{event.class_name} objects]",
+            event.plane.placement,
+            name=f"{image.name} [{event.result.class_names[event.class_index]} objects]",
             role="objects",
             features=event.objects.table,
         )
         self.viewer.add_layer(layer)
         self._objects = layer, event.objects.centres
+        self._made_from[layer] = image, event.result
+        self._mark()
         self._panel.show_objects(event.objects.table)
+
+    def _mark(self) -> None:
+        """Tell objects of results that are out of date from those that are not."""
+        for layer, (image, result) in self._made_from.items():
+            self._stale.mark(layer, fresh=self.context.is_fresh(image, result))
+
+    def _on_removed(self, event: Any) -> None:
+        self._made_from.pop(event.value, None)
+        for layer, (image, _) in list(self._made_from.items()):
+            if image is event.value:
+                del self._made_from[layer]
+                self._stale.mark(layer, fresh=False)
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectsFound:
-    """The objects of a class."""
+    """The objects of a class of a result, on a plane of an image."""
 
-    class_name: str
+    result: Result
+    image: Image
+    plane: Plane
+    class_index: int
     objects: Objects
 
 
