@@ -57,11 +57,27 @@ def test_shapes_must_belong_together(command, photo, tmp_path):
     assert "(L, 23, 31)" in result.err
 
 
-def test_the_probabilities_are_never_overwritten(command, photo, tmp_path):
+def test_what_is_there_is_replaced_on_demand_only(command, photo, probabilities, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo.png").write_bytes(b"theirs")
+    result = command("refine", photo, probabilities, "--out", out)
+    assert result.exit_code == 2
+    assert (
+        result.err == f"error: out: {out / 'photo.png'} is there already; --overwrite replaces it\n"
+    )
+    assert [path.name for path in out.iterdir()] == ["photo.png"]
+    assert (out / "photo.png").read_bytes() == b"theirs"
+    assert command("refine", photo, probabilities, "--out", out, "--overwrite").exit_code == 0
+    assert read_labels(out / "photo.png").shape == (23, 31)
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_the_probabilities_are_never_overwritten(command, photo, tmp_path, options):
     path = tmp_path / "photo.npy"
     np.save(path, np.full((2, 23, 31), 0.5))
     before = path.read_bytes()
-    result = command("refine", photo, path, "--out", tmp_path)
+    result = command("refine", photo, path, "--out", tmp_path, *options)
     assert result.exit_code == 2
     assert "would overwrite" in result.err
     assert path.read_bytes() == before

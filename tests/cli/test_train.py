@@ -110,6 +110,9 @@ def test_lists_split_a_folder_and_options_change_the_recipe(command, tmp_path: P
     assert json.loads(result.out)["images"] == 1
     result = command("evaluate", "--data", tmp_path / "data", *model, "--split", "all")
     assert "on the 3 images of all" in result.out
+    result = command("evaluate", "--data", tmp_path / "data", *model, "--split", "vla")
+    assert result.exit_code == 2
+    assert "vla.txt: expected names, one a line" in result.err
 
 
 @pytest.mark.usefixtures("short_recipe")

@@ -21,9 +21,10 @@ def evaluate(
 ) -> None:
     """Measure a model's intersection over union, by class, at the images' own resolution.
 
-    DATA is what `train` takes; of a folder of pairs without SPLIT.txt all are measured.
+    DATA is what `train` takes; of a folder of pairs without lists, or with SPLIT "all", all are
+    measured.
     """
-    from napari_deepcrf.data.folder import FolderDataset
+    from napari_deepcrf.data.folder import TRAIN, VALIDATION, FolderDataset
     from napari_deepcrf.data.problems import check_dataset
     from napari_deepcrf.data.voc import VOCDataset
     from napari_deepcrf.device import resolve_device
@@ -32,7 +33,9 @@ def evaluate(
 
     dataset: SegmentationDataset
     if (data / "images").is_dir():
-        dataset = FolderDataset(data, split if (data / f"{split}.txt").is_file() else None)
+        lists = [data / f"{name}.txt" for name in (TRAIN, VALIDATION, split)]
+        whole = split == "all" or not any(path.is_file() for path in lists)
+        dataset = FolderDataset(data, None if whole else split)
     else:
         dataset = VOCDataset(data, split)
     check_dataset(dataset, str(data))

@@ -21,6 +21,9 @@ def refine(
     theta_alpha: Annotated[float, typer.Option(help="Its width in pixels.")] = 80.0,
     theta_beta: Annotated[float, typer.Option(help="Its width in grey levels of 0-255.")] = 13.0,
     iterations: Annotated[int, typer.Option(help="Mean-field updates.", min=1)] = 5,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace files in OUT that are there already.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -34,6 +37,13 @@ def refine(
     from napari_deepcrf.data.npy import read_array, write_array
     from napari_deepcrf.inference import refine as refine_probabilities
 
+    written = {"marginals": out / f"{image.stem}.npy", "labels": out / f"{image.stem}.png"}
+    for target in written.values():
+        for source in (image, probabilities):
+            if target.exists() and source.exists() and target.samefile(source):
+                raise ValueError(f"out: {out} would overwrite {source}; choose another folder")
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"out: {target} is there already; --overwrite replaces it")
     params = CRFParameters(
         w_spatial=w_spatial,
         theta_gamma=theta_gamma,
@@ -50,11 +60,6 @@ def refine(
     )
     labels = marginals.argmax(axis=0)
     out.mkdir(parents=True, exist_ok=True)
-    written = {"marginals": out / f"{image.stem}.npy", "labels": out / f"{image.stem}.png"}
-    for source in (image, probabilities):
-        for target in written.values():
-            if target.exists() and target.samefile(source):
-                raise ValueError(f"--out {out}: would overwrite {source}; choose another folder")
     write_array(written["marginals"], marginals)
     write_labels(written["labels"], labels)
     if as_json:
