@@ -12,9 +12,8 @@ from napari_deepcrf.inference.predictor import (
     Predictor,
     ProgressCallback,
     Segmentation,
-    as_rgb,
     refine,
     segment,
 )
 
-__all__ = ["Predictor", "ProgressCallback", "Segmentation", "as_rgb", "refine", "segment"]
+__all__ = ["Predictor", "ProgressCallback", "Segmentation", "refine", "segment"]

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from napari_deepcrf.inference.lazy_image import LazyImage
 from napari_deepcrf.inference.network_halves import NetworkHalves
-from napari_deepcrf.inference.resampling import STRIDE, FloatArray, reduce_window
+from napari_deepcrf.inference.resampling import STRIDE, reduce_window
 from napari_deepcrf.inference.threads import run_pieces
-from napari_deepcrf.inference.tiling import Span, Spans
+from napari_deepcrf.inference.tiling import FloatArray, Span, Spans
 from napari_deepcrf.models import UnaryNetwork
 
 NETWORK_SHARE = 800_000_000

@@ -14,8 +14,8 @@ import torch
 
 from napari_deepcrf.device import network_precision
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.resampling import STRIDE, FloatArray, reduce_window
-from napari_deepcrf.inference.tiling import Span
+from napari_deepcrf.inference.resampling import STRIDE, reduce_window
+from napari_deepcrf.inference.tiling import FloatArray, Span
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
 FINE_SIDE = 2048

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_deepcrf.device import network_precision
-from napari_deepcrf.inference.resampling import STRIDE, FloatArray
+from napari_deepcrf.inference.resampling import STRIDE
+from napari_deepcrf.inference.tiling import FloatArray
 from napari_deepcrf.models import UnaryNetwork
 
 _LAYER_BYTES = 12

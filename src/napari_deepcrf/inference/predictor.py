@@ -17,8 +17,6 @@ from napari_deepcrf.data.images import as_channels, as_rgb
 from napari_deepcrf.device import network_precision, release_memory, resolve_device, with_fallback
 from napari_deepcrf.models.deepcrf import DeepCRF
 
-__all__ = ["Predictor", "Segmentation", "as_rgb", "refine", "segment"]
-
 ProgressCallback = Callable[[int, int], None]
 """Called with (units of work done, units in all)."""
 

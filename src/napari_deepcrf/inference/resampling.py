@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.tiling import Span
+from napari_deepcrf.inference.tiling import FloatArray, Span
 
 STRIDE = 8
 """Pixels of a reduced image from one of the network's scores to the next."""
 BAND = 1 << 21
 """Pixels of the image that a thread reduces at a time."""
-
-FloatArray = NDArray[np.float32]
 
 
 def reduce_window(

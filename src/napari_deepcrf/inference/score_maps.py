@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from napari_deepcrf.inference.coarse_maps import coarse_maps
 from napari_deepcrf.inference.fine_map import FINE_SIDE, fine_map
 from napari_deepcrf.inference.lazy_image import LazyImage
-from napari_deepcrf.inference.resampling import STRIDE, FloatArray, interpolation
+from napari_deepcrf.inference.resampling import STRIDE, interpolation
+from napari_deepcrf.inference.tiling import FloatArray
 from napari_deepcrf.models import UnaryNetwork
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
 

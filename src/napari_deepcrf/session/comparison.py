@@ -50,7 +50,8 @@ def compare(
     device: str,
 ) -> Iterator[Event]:
     """Segment with both models, each with its own settings; yields a `Comparison` at last."""
-    from napari_deepcrf.inference import Predictor, as_rgb
+    from napari_deepcrf.data.images import as_rgb
+    from napari_deepcrf.inference import Predictor
 
     yield Progress("Comparing the models", 0, 3)
     stored = image.read()

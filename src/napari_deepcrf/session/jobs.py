@@ -48,7 +48,8 @@ def segment_image(
     """Network, then mean field; yields progress and at last a `ResultReady` with its cache."""
     total = identity.settings.iterations + 3
     yield Progress(f"Reading {image.name}", 0, total)
-    from napari_deepcrf.inference import Predictor, as_rgb
+    from napari_deepcrf.data.images import as_rgb
+    from napari_deepcrf.inference import Predictor
 
     stored = image.read()
     pixels = as_rgb(stored)
@@ -74,8 +75,8 @@ def segment_scores(
     """Mean field over another tool's scores; events as from `segment_image`."""
     total = identity.settings.iterations + 2
     yield Progress(f"Reading {source.name}", 0, total)
+    from napari_deepcrf.data.images import as_rgb
     from napari_deepcrf.device import resolve_device
-    from napari_deepcrf.inference import as_rgb
 
     pixels = as_rgb(image.read())
     scores = source.read()

@@ -93,7 +93,7 @@ def compute_features(image: ImageSource, model: DeepCRF, model_name: str) -> Fea
     """Run the network up to its last hidden layer, keeping its maps of every stride."""
     import torch
 
-    from napari_deepcrf.inference import as_rgb
+    from napari_deepcrf.data.images import as_rgb
     from napari_deepcrf.models.fine_head import FineUnaryNetwork
 
     pixels = as_rgb(image.read())
