@@ -192,3 +192,10 @@ def test_names_must_match_the_scores():
     network = UnaryNetwork(VGG16(3, width=0.03, head="smallfov"))
     with pytest.raises(ValueError, match="class_names: expected 3 names, got 2"):
         DeepCRF(network, DenseCRF(), ("sky", "sea"))
+
+
+def test_a_model_has_no_more_classes_than_a_label_image_holds():
+    with torch.device("meta"):
+        network = UnaryNetwork(VGG16(256, width=0.03, head="smallfov"))
+    with pytest.raises(ValueError, match="class_names: expected at most 255 names, got 256"):
+        DeepCRF(network, DenseCRF(), tuple(map(str, range(256))))

@@ -8,10 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_deepcrf.data.label_files import voc_palette
-from napari_deepcrf.inference.tiling import Tile, cut
+from napari_deepcrf.inference.tiling import Labels, Tile, cut
 
 if TYPE_CHECKING:
     import zarr
@@ -62,7 +61,7 @@ class LabelPyramid:
             array = group.create_array(
                 str(level),
                 shape=size,
-                dtype=np.uint8 if len(class_names) <= 256 else np.uint16,
+                dtype=np.uint8,
                 chunks=tuple(min(tile >> level, n) for n in size),
                 dimension_names=("y", "x"),
                 fill_value=0,
@@ -102,7 +101,7 @@ class LabelPyramid:
         found: list[int] = total.tolist()
         return found
 
-    def write(self, tile: Tile, labels: NDArray[np.unsignedinteger[Any]]) -> None:
+    def write(self, tile: Tile, labels: Labels) -> None:
         """Put a tile's (H, W) labels into every resolution; OSError where the disk is full."""
         for level, array in enumerate(self._levels):
             step = 2**level
@@ -137,7 +136,7 @@ def label_attributes(levels: int, class_names: Sequence[str]) -> dict[str, Any]:
         "multiscales": [{"name": "labels", "axes": axes, "datasets": datasets}],
         "image-label": {
             "colors": [
-                {"label-value": k, "rgba": [*palette[k % len(palette)].tolist(), 255 if k else 0]}
+                {"label-value": k, "rgba": [*palette[k].tolist(), 255 if k else 0]}
                 for k in range(len(class_names))
             ],
             "properties": [{"label-value": k, "class": name} for k, name in enumerate(class_names)],

@@ -16,9 +16,9 @@ from napari_deepcrf.digests import digest_path
 from napari_deepcrf.inference.label_pyramid import LabelPyramid
 from napari_deepcrf.inference.memory import TilePlan
 from napari_deepcrf.inference.predictor import Predictor, ProgressCallback
-from napari_deepcrf.inference.tiled_image import Labels, TiledImage
+from napari_deepcrf.inference.tiled_image import TiledImage
 from napari_deepcrf.inference.tiled_run_record import TiledRunRecord
-from napari_deepcrf.inference.tiling import Tile
+from napari_deepcrf.inference.tiling import Labels, Tile
 from napari_deepcrf.models import DeepCRF
 from napari_deepcrf.models.model_digest import model_digest
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.inference.lazy_image import open_array, read_plane
 from napari_deepcrf.inference.predictor import Predictor
+from napari_deepcrf.inference.tiling import Labels
 from napari_deepcrf.interrupt import interruptible_elsewhere, raise_if_interrupted
 
-Labels = NDArray[np.uint8]
 Index = tuple[int, ...]
 LabelPlane = Callable[[NDArray[Any]], Labels]
 """From an (H, W, C) plane to its (H, W) labels; runs in several threads at once."""

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_deepcrf.crf import DenseCRF
@@ -22,7 +20,7 @@ from napari_deepcrf.crf.learnable import LearnableKernel
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
 from napari_deepcrf.crf.options import normalizers
 from napari_deepcrf.crf.prepared import GRID_RADIUS
-from napari_deepcrf.inference.tiling import Surroundings, TilePoints
+from napari_deepcrf.inference.tiling import Labels, Surroundings, TilePoints
 from napari_deepcrf.lattice.embedding import elevate, elevate_transposed, simplex
 from napari_deepcrf.lattice.gaussians import Gaussian, LatticeGaussian
 from napari_deepcrf.lattice.grid import GridGaussian, spatial_taps
@@ -73,9 +71,7 @@ class TileCRF:
         return Surroundings.of(widths, thin=self.crf.quality == "fast")
 
     @torch.inference_mode()
-    def labels(
-        self, points: TilePoints, scores: Tensor, colours: Tensor
-    ) -> NDArray[np.uint8 | np.uint16]:
+    def labels(self, points: TilePoints, scores: Tensor, colours: Tensor) -> Labels:
         """(H, W) most probable classes of the tile.
 
         Parameters
@@ -104,10 +100,8 @@ class TileCRF:
         marginals = run_mean_field(problem, self.crf.iterations, keep_all=False)
         height, width = points.near_shape
         best = marginals[-1, : height * width].max(1).indices
-        labels: NDArray[np.uint8 | np.uint16] = points.core(
-            best.to(torch.uint8 if len(scores) <= 256 else torch.int32).cpu().numpy()
-        )
-        return labels if len(scores) <= 256 else labels.astype(np.uint16)
+        labels: Labels = points.core(best.to(torch.uint8).cpu().numpy())
+        return labels
 
     def _gaussian(self, kernel: LearnableKernel, points: TilePoints, colours: Tensor) -> Gaussian:
         """A kernel over positions and, where there are any, colours (C, N)."""

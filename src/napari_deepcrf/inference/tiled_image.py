@@ -27,9 +27,7 @@ from napari_deepcrf.inference.resampling import STRIDE
 from napari_deepcrf.inference.score_maps import ScoreMaps, map_bytes, score_maps
 from napari_deepcrf.inference.threads import run_pieces
 from napari_deepcrf.inference.tile_crf import TileCRF
-from napari_deepcrf.inference.tiling import Tile, cut
-
-Labels = NDArray[np.unsignedinteger[Any]]
+from napari_deepcrf.inference.tiling import Labels, Tile, cut
 
 
 class TiledImage:
@@ -138,15 +136,14 @@ class TiledImage:
         finally:
             release_memory(self.predictor.device)
 
-    def labels(self, on_progress: ProgressCallback | None = None) -> NDArray[Any]:
+    def labels(self, on_progress: ProgressCallback | None = None) -> Labels:
         """(H, W) labels in memory; ``on_progress`` counts the network's part as one tile."""
         report = on_progress or (lambda done, total: None)
         total = len(self.tiles) + 1
         report(0, total)
         scores = self.scores()
         report(1, total)
-        dtype = np.uint8 if scores.num_classes <= 256 else np.uint16
-        out: NDArray[Any] = np.zeros(self.image.shape, dtype)
+        out: Labels = np.zeros(self.image.shape, np.uint8)
         done = 1
 
         def write(tile: Tile, labels: Labels) -> None:

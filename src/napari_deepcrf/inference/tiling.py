@@ -39,6 +39,7 @@ NARROWEST = 1.5
 
 _Value = TypeVar("_Value", bound=np.generic)
 FloatArray = NDArray[np.float32]
+Labels = NDArray[np.uint8]
 Span = tuple[int, int]
 """First index, and the one behind the last."""
 Spans = tuple[Span, Span]

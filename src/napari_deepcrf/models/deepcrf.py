@@ -27,6 +27,9 @@ _BACKBONES: dict[str, type[Backbone]] = {
 }
 """The architectures that checkpoints name."""
 
+MOST_CLASSES = 255
+"""Label images have 8 bits everywhere, of which 255 is void."""
+
 
 class DeepCRF(nn.Module):
     """Scores F(x, y) whose unaries are a network's and whose pairwise terms are a dense CRF's.
@@ -61,6 +64,10 @@ class DeepCRF(nn.Module):
             raise ValueError(
                 f"class_names: expected {network.backbone.num_classes} names, "
                 f"got {len(class_names)}"
+            )
+        if len(class_names) > MOST_CLASSES:
+            raise ValueError(
+                f"class_names: expected at most {MOST_CLASSES} names, got {len(class_names)}"
             )
         compatibility = crf.compatibility.values
         if compatibility is not None and len(compatibility) != len(class_names):
