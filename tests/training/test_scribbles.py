@@ -18,7 +18,8 @@ from napari_deepcrf.training import TrainingRun, evaluate, fit
 from napari_deepcrf.training.config import named_config
 from napari_deepcrf.training.events import CheckpointSaved, Finished, StepDone, Validated
 from napari_deepcrf.training.records import read_events
-from napari_deepcrf.training.scribble_config import ScribbleConfig
+from napari_deepcrf.training.scribble_config import ScribbleConfig, adapted_crf
+from napari_deepcrf.training.scribble_first_fit import LOCAL_MAPS, credibility, first_fit
 from napari_deepcrf.training.scribble_fit import (
     MARGIN,
     PIXELS_PER_CLASS,
@@ -31,8 +32,7 @@ from napari_deepcrf.training.scribble_fit import (
     fit_weights,
     random_points,
 )
-from napari_deepcrf.training.scribble_stages import ScribbleTrainer, adapted_crf
-from napari_deepcrf.training.scribble_start import LOCAL_MAPS, credibility, fit_start
+from napari_deepcrf.training.scribble_stages import ScribbleTrainer
 
 SHORT = replace(
     named_config("scribbles"),
@@ -125,7 +125,7 @@ def test_the_image_says_whether_a_fit_may_use_what_is_not_local(by_local: bool) 
     centre_on_strokes(head, [maps], strokes)
     marginals = torch.nn.functional.one_hot((dots if by_local else half).long()).permute(2, 0, 1)
     with torch.no_grad():
-        fit_start(head, [maps], strokes, lambda: [(head(maps, (30, 40)), marginals[None])])
+        first_fit(head, [maps], strokes, lambda: [(head(maps, (30, 40)), marginals[None])])
     assert (head.shares[-1].weight.abs().max() == 0) == by_local
     assert head.shares[0].weight.abs().max() > 0
 

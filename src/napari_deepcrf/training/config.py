@@ -19,9 +19,11 @@ class StageConfig:
     """What both stages have in common."""
 
     iterations: int
+    """Updates of the weights."""
     batch_size: int
+    """Crops or images to an update, over all processes."""
     copy_size: int | None = None
-    """Longer side of the images; ``None``: original resolution."""
+    """Longer side of the images in pixels; ``None``: original resolution."""
     optimizer: Optimizer = "sgd"
     """Of the network. The CRF's parameters have Adam's, see `JointStage.crf_learning_rate`."""
     learning_rate: float = 0.001
@@ -46,7 +48,9 @@ class StageConfig:
     clip_norm: float | None = 10.0
     """Largest norm of the gradient; a longer one is shortened to it. ``None``: as it is."""
     validate_every: int = 500
+    """Updates between two validations."""
     checkpoint_every: int = 500
+    """Updates between two states that a run can go on from."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -87,13 +91,14 @@ class UnaryStage(StageConfig):
     iterations: int = 4000
     batch_size: int = 20
     copy_size: int | None = 306
-    """Longer side of the images that crops are taken from; ``None``: original resolution."""
+    """Longer side in pixels of the images that crops come from; ``None``: original resolution."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     loss_stride: int = 1
     """The loss looks at every n-th pixel in both directions."""
     distillation: float = 0.0
     """Share of the teacher's term in the loss, for runs with soft labels."""
     channels_last: bool = False
+    """Whether weights and crops lie channels last in memory, which is faster on some processors."""
     micro_batch: int | None = None
     """Most crops in memory at once: a batch's gradient is added up over parts of this size.
     ``None``: the whole batch at once. Stage 2 always adds up over single images."""

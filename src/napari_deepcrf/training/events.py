@@ -30,9 +30,12 @@ class StepDone:
     step: int
     iterations: int
     loss: float
+    """In nats per labelled pixel."""
     learning_rate: float
+    """Of the network below the top layer; on scribbles the top layer's, and 0 for its fits."""
     seconds: float
     names: tuple[str, ...]
+    """Of the samples that the update saw."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,10 @@ class Validated:
     stage: Stage
     step: int
     mean_iou: float
+    """Over the classes that occur, a fraction."""
     per_class: Mapping[str, float]
     best: bool
+    """Whether it counts as the best of the stage so far."""
     train_mean_iou: float | None = None
     """On some of the training samples, where the stage measures them (figure 4 b)."""
 

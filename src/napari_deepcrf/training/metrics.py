@@ -24,6 +24,7 @@ class IoU:
     class_names: tuple[str, ...]
     per_class: tuple[float, ...]
     pixel_accuracy: float
+    """Share of the labelled pixels that have the right class."""
 
     @property
     def mean(self) -> float:
@@ -45,7 +46,7 @@ class IoU:
 
 
 class IoUMeter:
-    """Accumulates predictions against truth, void pixels left out."""
+    """Sums the confusion matrix of predictions and truth, void pixels left out."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names

@@ -1,4 +1,4 @@
-"""What a finished run leaves for people: tables, curves and galleries (tables 1, figures 4–6)."""
+"""What a finished run leaves for people: tables, curves and galleries (table 1, figures 4–6)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from napari_deepcrf.training.evaluate import evaluate
 from napari_deepcrf.training.records import EVENTS_FILE, read_events
 
 GALLERY_SIZE = 6
+"""Images in a gallery."""
 
-_SIDE, _GAP, _TEXT = 240, 8, 22  # of a gallery's panels, in pixels
+_SIDE, _GAP, _TEXT = 240, 8, 22
+"""Pixels of a panel's longer side, between panels, and of the line of text above them."""
 
 
 def write_report(

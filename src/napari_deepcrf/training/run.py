@@ -53,6 +53,8 @@ class TrainingRun:
         lies there. ``None`` keeps nothing.
     cache
         A folder for the decoded copies of a dataset of files.
+    seed
+        Of the weights, the order of the samples, the crops and the dropout.
     device
         Where to train; what `resolve_device` takes. Under ``torchrun``, ``"auto"`` is the
         process's own GPU.
@@ -64,7 +66,10 @@ class TrainingRun:
     DatasetError
         A ValueError that lists everything wrong with the datasets, before any training.
     ValueError
-        For patches where scribbles teach new classes.
+        If the recipe is on patches, and scribbles teach new classes, which takes whole images; or
+        for a device that is not there.
+    FileNotFoundError
+        If ``init`` is no model's name and no file.
     """
 
     def __init__(

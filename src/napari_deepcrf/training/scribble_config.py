@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from napari_deepcrf.crf import CRFParameters
+from napari_deepcrf.data.samples import SegmentationDataset
+
+_PHOTOGRAPH_SIDE = 600.0
+"""Pixels of the longer side of the images that the recipe's θα is meant for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,9 @@ class ScribbleConfig:
     iterations: int = 6
     """Steps of stage 2."""
     top_learning_rate: float = 1e-3
+    """Rate of the top layer in stage 2, by SGD with momentum 0.9."""
     crf_learning_rate: float = 0.01
-    """Rate of the logarithms of the CRF's weights and widths."""
+    """Rate of the logarithms of the CRF's weights and widths, by Adam."""
     validate_every: int = 3
     """Steps of stage 2 between two validations; stage 1 validates after every fit."""
 
@@ -38,3 +43,15 @@ class ScribbleConfig:
         for name in ("taught_pixels", "top_learning_rate", "crf_learning_rate", "validate_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+
+def adapted_crf(start: CRFParameters, train: SegmentationDataset) -> CRFParameters:
+    """The recipe's parameters, meant for `_PHOTOGRAPH_SIDE` pixels, for images of other sizes.
+
+    θα keeps its share of the longer side, the median over the images.
+    """
+    longer = sorted(max(train[index].labels.shape) for index in range(len(train)))
+    factor = longer[len(longer) // 2] / _PHOTOGRAPH_SIDE
+    alpha = start.theta_alpha
+    scaled = tuple(factor * one for one in alpha) if isinstance(alpha, tuple) else factor * alpha
+    return replace(start, theta_alpha=scaled)

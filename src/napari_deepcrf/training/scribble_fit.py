@@ -25,18 +25,22 @@ MARGIN = 2.0
 """Mean lead of the right class at the strokes, in nats, that a fit's scores are scaled to: the
 penalty leaves them small, and the CRF's weights are in these units."""
 STEPS = 25
+"""Most iterations of L-BFGS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Some pixels of an H × W image."""
+    """n pixels of an H × W image."""
 
     size: tuple[int, int]
+    """(H, W)."""
     rows: Tensor
+    """(n,) integers."""
     columns: Tensor
+    """(n,) integers."""
 
     def sample(self, maps: Tensor) -> Tensor:
-        """(n, C) values of a (1, C, h, w) map of the image, enlarged bilinearly."""
+        """(n, C) values of a (1, C, h, w) map of the image, as enlarged bilinearly."""
         height, width = self.size
         grid = torch.stack(
             [(self.columns + 0.5) / width * 2 - 1, (self.rows + 0.5) / height * 2 - 1], dim=1
@@ -75,7 +79,7 @@ class Strokes:
 
 
 def random_points(size: tuple[int, int], count: int, seed: int = 0) -> Points:
-    """Pixels from anywhere in an image."""
+    """``count`` pixels from anywhere in an image of ``size`` (H, W), some of them perhaps twice."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.randint(0, size[0] * size[1], (count,), generator=generator, device="cpu")
     return Points(size, index // size[1], index % size[1])
@@ -85,7 +89,7 @@ def random_points(size: tuple[int, int], count: int, seed: int = 0) -> Points:
 def centre_on_strokes(
     head: FineHead, images: Sequence[Sequence[Tensor]], strokes: Sequence[Strokes]
 ) -> None:
-    """Put every feature's thresholds where they tell the classes apart.
+    """Put every feature's thresholds, see `MapScores`, where they tell the classes apart.
 
     The middle of the classes' means becomes 0 and the mean squared distance from it 1, every class
     counting alike: of a small class against a large background too.
@@ -108,7 +112,7 @@ def centre_on_strokes(
 
 @torch.no_grad()
 def design(head: FineHead, maps: Sequence[Tensor], points: Points) -> Tensor:
-    """(n, D) responses at some pixels, what the head's weights multiply.
+    """(n, D) responses at n pixels of an image: the design matrix of the head's regression.
 
     Of all its maps, or of as many of the first ones as are given.
     """
@@ -120,7 +124,7 @@ def design(head: FineHead, maps: Sequence[Tensor], points: Points) -> Tensor:
 
 
 def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) -> float:
-    """Set the head's weights by penalised logistic regression; returns the loss.
+    """Set the head's weights by multinomial logistic regression with an L2 penalty.
 
     Parameters
     ----------
@@ -130,6 +134,11 @@ def fit_weights(head: FineHead, rows: Tensor, targets: Tensor, weights: Tensor) 
         (n, L) probabilities. Classes of no probability anywhere get scores far below the others'.
     weights
         (n,) of the rows, with the sum 1.
+
+    Returns
+    -------
+    float
+        The minimum of Σ weights · cross-entropy + `PENALTY` · ‖W‖², in nats.
     """
     present = torch.nonzero(targets.sum(0) > 0)[:, 0]
     wanted = targets[:, present]
@@ -192,6 +201,7 @@ def _relevance(rows: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _gain(scores: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """The factor that brings the right class's mean lead over the next one to `MARGIN`."""
     right = targets.argmax(1, keepdim=True)
     others = scores.scatter(1, right, -torch.inf).max(1).values
     lead = float((weights * (scores.gather(1, right)[:, 0] - others)).sum())
@@ -200,6 +210,7 @@ def _gain(scores: Tensor, targets: Tensor, weights: Tensor) -> float:
 
 @torch.no_grad()
 def _store(head: FineHead, present: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Put (classes, D) weights and (classes,) biases into the head, map by map."""
     start = 0
     for share in head.shares:
         assert isinstance(share, MapScores)

@@ -2,7 +2,7 @@
 
 The hidden layers stay as they are, so their maps are computed once; a step of stage 1 is a convex
 fit, and one of stage 2 a pass of mean field over a whole image. Stage 1 starts from the strokes
-(`fit_start`) and ends with rounds of self-training, in which the CRF's marginals label the rest.
+(`first_fit`) and ends with rounds of self-training, in which the CRF's marginals label the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_deepcrf.crf import CRFParameters, DenseCRF
+from napari_deepcrf.crf import DenseCRF
 from napari_deepcrf.data.samples import Sample, SegmentationDataset
 from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
@@ -34,7 +34,8 @@ from napari_deepcrf.training.events import (
 )
 from napari_deepcrf.training.loop import TrainingDivergedError
 from napari_deepcrf.training.metrics import measure_iou
-from napari_deepcrf.training.scribble_config import ScribbleConfig
+from napari_deepcrf.training.scribble_config import ScribbleConfig, adapted_crf
+from napari_deepcrf.training.scribble_first_fit import first_fit
 from napari_deepcrf.training.scribble_fit import (
     Strokes,
     centre_on_strokes,
@@ -43,21 +44,24 @@ from napari_deepcrf.training.scribble_fit import (
     fit_weights,
     random_points,
 )
-from napari_deepcrf.training.scribble_start import fit_start
 
 _FLOOR = 1e-4
 """Marginals below this give no gradient: a stroke may slip over an object's edge."""
 _TAUGHT = 0.5
 """The share of the unlabelled pixels in a fit's loss."""
 _CLIP = 1.0
+"""Largest norm of a gradient in stage 2."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
+    """A training image with what is computed of it once."""
+
     name: str
     pixels: Tensor
-    """(1, 3, H, W) in 0–255"""
+    """(1, 3, H, W) in 0–255."""
     maps: list[Tensor]
+    """(1, C_i, h_i, w_i) each, what the top layer sees."""
     strokes: Strokes
 
     @property
@@ -67,6 +71,8 @@ class _Image:
 
 @dataclass(frozen=True, eq=False)
 class _Best:
+    """The weights of a stage's best validation."""
+
     step: int
     mean_iou: float
     weights: dict[str, Tensor]
@@ -136,7 +142,7 @@ class ScribbleTrainer:
         strokes = [one.strokes for one in self._images]
         head.calibrate(maps)
         centre_on_strokes(head, maps, strokes)
-        loss = fit_start(head, maps, strokes, lambda: map(self._infer, self._images))
+        loss = first_fit(head, maps, strokes, lambda: map(self._infer, self._images))
         yield _step("unary", count + 1, total, loss, started, *self._names)
         yield from self._validate("unary", count + 1)
         for number in range(count + 2, total + 1):
@@ -267,21 +273,6 @@ class ScribbleTrainer:
         taught = -(teacher / area * marginals.log()).sum() / teacher.shape[1]
         loss: Tensor = (1 - _TAUGHT) * labelled + _TAUGHT * taught
         return loss
-
-
-def adapted_crf(start: CRFParameters, train: SegmentationDataset) -> CRFParameters:
-    """The recipe's parameters, meant for photographs of 600 pixels, for images of other sizes.
-
-    θα keeps its share of the longer side, the median over the images.
-    """
-    longer = sorted(max(train[index].labels.shape) for index in range(len(train)))
-    factor = longer[len(longer) // 2] / _PHOTOGRAPH_SIDE
-    alpha = start.theta_alpha
-    scaled = tuple(factor * one for one in alpha) if isinstance(alpha, tuple) else factor * alpha
-    return replace(start, theta_alpha=scaled)
-
-
-_PHOTOGRAPH_SIDE = 600.0
 
 
 def _step(

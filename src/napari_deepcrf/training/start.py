@@ -21,7 +21,10 @@ def start_model(
     Raises
     ------
     ValueError
-        For patches where a fine top layer learns, see `TrainConfig.scribbles`.
+        If the recipe is on patches, and a fine top layer, which sees images as a whole, would
+        learn new classes from scribbles (see `TrainConfig.scribbles`).
+    FileNotFoundError
+        If ``init`` is no model's name and no file.
     """
     model = _start(config, class_names, init)
     if config.patch_size is not None and isinstance(model.network, FineUnaryNetwork):

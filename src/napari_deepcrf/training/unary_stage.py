@@ -96,8 +96,9 @@ class Pixels:
     """How many pixels a whole batch's loss is the mean over, per process."""
 
     labelled: Tensor
+    """() those with a label; at least 1."""
     taught: Tensor | None
-    """Those with a teacher's probabilities."""
+    """() those with a teacher's probabilities; at least 1."""
 
     @classmethod
     def count(cls, batch: CropBatch, stride: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""Which maps the first fit to strokes may use: all, or only those of local detail.
+"""The first fit to the strokes, and which maps it may use: all, or only those of local detail.
 
 Any two strokes are told apart by a map that varies slowly, whatever it shows: all over a stroke it
 has about one value. Where objects are small and many (nuclei), such maps then decide for whole
@@ -19,13 +19,14 @@ from napari_deepcrf.models.texture import SCALES
 from napari_deepcrf.training.scribble_fit import Strokes, class_balanced, fit_to_strokes
 
 LOCAL_MAPS = len(SCALES) + 3
-"""Colour and texture, and the first hidden maps: those of which an object's edge is the rule."""
+"""The first maps of `FineUnaryNetwork.maps`: colour and texture, and three hidden ones. They change
+at the edges of objects."""
 
 Results = Iterable[tuple[Tensor, Tensor]]
-"""Of every image (1, L, H, W) scores, and what the CRF makes of them."""
+"""Of every image (1, L, H, W) scores, and the CRF's (1, L, H, W) marginals from them."""
 
 
-def fit_start(
+def first_fit(
     head: FineHead,
     images: Sequence[Sequence[Tensor]],
     strokes: Sequence[Strokes],
@@ -33,7 +34,19 @@ def fit_start(
 ) -> float:
     """Fit the head to the strokes with the local maps and with all, and keep the more credible.
 
-    ``infer`` applies the head and the CRF to the images. Returns the fit's loss.
+    Parameters
+    ----------
+    images
+        The maps of every image, as `FineUnaryNetwork.maps` gives them.
+    strokes
+        Of every image.
+    infer
+        Applies the head, as it is then, and the CRF to the images.
+
+    Returns
+    -------
+    float
+        The loss of the fit that was kept, in nats.
     """
     loss = fit_to_strokes(head, images, strokes, first_maps=LOCAL_MAPS)
     local, local_credit = head.state_dict(), credibility(infer(), strokes)
