@@ -1,4 +1,7 @@
-"""From features to simplices: the elevation, the enclosing simplex, and their derivatives."""
+"""From features to simplices: the elevation, the enclosing simplex, and their derivatives.
+
+Adams, Baek & Davis (2010); the adjoints are those of its linear maps.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import Tensor
 
 
 def axis_scales(dim: int) -> list[float]:
-    """s_i = √(2/3) (d+1) / √((i+1)(i+2)), so that the blur has unit standard deviation."""
+    """(d,) s_i = √(2/3) (d+1) / √((i+1)(i+2)), so that the blur has unit standard deviation."""
     return [math.sqrt(2.0 / 3.0) * (dim + 1) / math.sqrt((i + 1) * (i + 2)) for i in range(dim)]
 
 

@@ -79,16 +79,17 @@ def permutohedral_filter(
 
 
 def filter_on(lattice: Lattice, values: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Filter values (N, C) on a built lattice.
+    """Filter values (N, C) on a built lattice, (N, C) as ``permutohedral_filter`` does.
 
-    ``weight`` is the result of ``barycentric_weights`` when gradients shall reach the features.
+    ``weight`` (N, d+1) is the result of ``barycentric_weights`` where gradients shall reach the
+    features.
     """
     weight = lattice.weight if weight is None else weight
     return cast("Tensor", _Filter.apply(values, weight, lattice))  # type: ignore[no-untyped-call]
 
 
 def barycentric_weights(features: Tensor, lattice: Lattice) -> Tensor:
-    """The lattice's weights (N, d+1) as a differentiable function of the features it came from."""
+    """The lattice's weights (N, d+1) as a differentiable function of its features (N, d)."""
     return cast("Tensor", _Barycentric.apply(features, lattice))  # type: ignore[no-untyped-call]
 
 

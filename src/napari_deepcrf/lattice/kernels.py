@@ -62,8 +62,12 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
     ``"auto"`` takes Numba for float32 on a CPU and Triton for float32 on a CUDA device where they
     work, and the plain PyTorch reference everywhere else. Triton missing on a machine with a CUDA
-    device is worth a warning in the log, once, and so is a device without kernels. Raises
-    ValueError for other names than ``"auto"``, ``"torch"``, ``"numba"`` and ``"triton"``.
+    device is worth a warning in the log, once, and so is a device without kernels.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
     """
     import torch
 
@@ -83,7 +87,13 @@ def resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> s
 
 
 def select_kernels(backend: str) -> Kernels:
-    """The kernels of a resolved backend name (``"torch"``, ``"numba"`` or ``"triton"``)."""
+    """The kernels of a resolved backend name (``"torch"``, ``"numba"`` or ``"triton"``).
+
+    Raises
+    ------
+    ImportError
+        If what the backend needs is not installed.
+    """
     if backend == "numba":
         _numba_is_ready()
     return cast("Kernels", importlib.import_module(BACKENDS[backend]))

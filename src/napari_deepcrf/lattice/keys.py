@@ -28,19 +28,19 @@ CELL_LIMIT = {torch.float32: 2.0**22, torch.float64: 2.0**50}
 
 @dataclass(frozen=True)
 class Numbering:
-    """How the cells and the remainder of a vertex of an image make its key."""
+    """The radices of the keys: how image, cell and remainder make the number of a vertex."""
 
     stride: tuple[int, ...]
     """(d,)."""
     offset: int
-    """Modulo 2^64, as is the sum that makes a key: far from the origin its parts are larger."""
+    """Modulo 2^64, like the sum that makes a key: far from the origin its terms leave 64 bits."""
     image_stride: int
     """The keys of one image."""
     images: int
 
     @property
     def size(self) -> int:
-        """All keys are from 0 to this, exclusive."""
+        """Keys are 0 to size - 1."""
         return self.images * self.image_stride
 
     @property

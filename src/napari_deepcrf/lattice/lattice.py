@@ -27,12 +27,11 @@ def feature_scale(passes: int) -> float:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lattice:
-    """Arrays of a lattice, built once per features and read by every kernel.
-
-    Kernels derive their own, with ``vertex`` as an array or as what computes it.
+    """Arrays of a lattice, built once per features and read by every set of kernels.
 
     N points, d dimensions, M vertices. A lattice filters with K = alpha Sᵀ B S, where S splats,
-    B blurs along the d+1 axes and Sᵀ slices.
+    B blurs along the d+1 axes and Sᵀ slices. Every set of kernels has a subclass of its own, which
+    stores ``vertex`` or computes it when it is asked for.
     """
 
     weight: Tensor
@@ -53,10 +52,12 @@ class Lattice:
 
     @property
     def num_points(self) -> int:
+        """N."""
         return self.weight.shape[0]
 
     @property
     def num_vertices(self) -> int:
+        """M."""
         return self.neighbours.shape[1]
 
     @cached_property
@@ -72,6 +73,7 @@ class Lattice:
 
     @property
     def dim(self) -> int:
+        """d, the feature dimensions."""
         return self.weight.shape[1] - 1
 
     @property
@@ -81,6 +83,7 @@ class Lattice:
 
     @property
     def kernels(self) -> Kernels:
+        """What splats, blurs and slices on this lattice."""
         return select_kernels(self.backend)
 
     @cached_property
@@ -139,8 +142,11 @@ class Lattice:
         Raises
         ------
         ValueError
-            If the features are not finite, or spread over more lattice cells than a key can
-            number (kernel widths too small).
+            For another shape, number of passes or images, or an unknown backend; if the features
+            are not finite, or spread over more lattice cells than a key can number (kernel widths
+            too small).
+        TypeError
+            For anything but a tensor of float32 or float64, or one that the backend does not take.
         """
         _check(features, passes, images)
         features = features.detach()

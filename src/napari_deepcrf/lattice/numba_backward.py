@@ -1,7 +1,7 @@
 """Compiled passes of the fused mean field's backward sweep [paper, eq. 7, 8].
 
 Where there are lattices alone, marginals are not kept: each update's are computed again from its
-messages, whose values at the lattice's vertices are small. With a dense term they are kept. One
+messages, whose values at the lattice's vertices are small. With a grid term they are kept. One
 pass over the pixels takes the gradient that arrives at an update's marginals back through the
 softmax and on to the messages.
 """
@@ -57,17 +57,17 @@ class PartGradients(NamedTuple):
     after: FloatArray
 
 
-class DensePass(NamedTuple):
-    """What a pass exchanges with the dense term, every array (N, P) or of N = 0 without one."""
+class GridPass(NamedTuple):
+    """What a pass exchanges with the grid term, every array (N, P) or of N = 0 without one."""
 
     marginals: FloatArray
     """The kept marginals, scaled."""
     unscale: FloatArray
     """(N,) what undoes that."""
     incoming: FloatArray
-    """The gradient that the later update's dense term sends to the marginals, if there is one."""
+    """The gradient that the later update's grid term sends to the marginals, if there is one."""
     outgoing: FloatArray
-    """Receives the gradient of the dense message, µ taken back, times ``factor``."""
+    """Receives the gradient of the grid message, µ taken back, times ``factor``."""
     factor: FloatArray
     """(N,)."""
     logits_gradient: FloatArray
@@ -86,7 +86,7 @@ def backward_pass(
     logits: FloatArray,
     upstream: FloatArray,
     grad_logits: FloatArray,
-    dense: DensePass,
+    grid: GridPass,
     has_message: bool,
     has_incoming: bool,
 ) -> None:
@@ -104,8 +104,8 @@ def backward_pass(
         clear_sums(width, slots, pair[0].rows)
     for first in range(begin, end, size):
         count = min(size, end - first)
-        if dense.marginals.shape[0] > 0:
-            read_marginals(width, dense, marginals, first, count)
+        if grid.marginals.shape[0] > 0:
+            read_marginals(width, grid, marginals, first, count)
         else:
             copy_tile(width, logits, marginals, first, count)
             if has_message:
@@ -118,8 +118,8 @@ def backward_pass(
         clear_tile(width, tile, count)
         if upstream.shape[1] > 0:
             read_tile(width, upstream, ZERO, tile, first, count)
-        if dense.incoming.shape[0] > 0:
-            add_to_tile(width, dense.incoming, tile, first, count)
+        if grid.incoming.shape[0] > 0:
+            add_to_tile(width, grid.incoming, tile, first, count)
         if has_incoming:
             for pair in literal_unroll(parts):
                 take_incoming(width, slots, pair, marginals, tile, first, count)
@@ -128,18 +128,17 @@ def backward_pass(
         if has_message:
             for pair in literal_unroll(parts):
                 give_outgoing(width, slots, pair, tile, first, count)
-            if dense.outgoing.shape[0] > 0:
-                give_dense(width, dense, tile, first, count)
+            if grid.outgoing.shape[0] > 0:
+                give_grid(width, grid, tile, first, count)
 
 
 @njit(inline="always")
-def read_marginals(
-    width: Width, dense: DensePass, tile: FloatArray, first: int, count: int
-) -> None:
+def read_marginals(width: Width, grid: GridPass, tile: FloatArray, first: int, count: int) -> None:
+    """The kept marginals of a tile, unscaled."""
     lanes = padded(width)
     for t in range(count):
-        x = load(width, dense.marginals, (first + t) * lanes)
-        store(tile, t * lanes, multiply(x, fill(width, dense.unscale[first + t])))
+        x = load(width, grid.marginals, (first + t) * lanes)
+        store(tile, t * lanes, multiply(x, fill(width, grid.unscale[first + t])))
 
 
 @njit(inline="always")
@@ -152,18 +151,18 @@ def add_to_tile(width: Width, pixels: FloatArray, tile: FloatArray, first: int, 
 
 
 @njit(inline="always")
-def give_dense(width: Width, dense: DensePass, tile: FloatArray, first: int, count: int) -> None:
-    """Write the logits' gradient as that of the dense message."""
+def give_grid(width: Width, grid: GridPass, tile: FloatArray, first: int, count: int) -> None:
+    """Write the logits' gradient as that of the grid message."""
     lanes = padded(width)
     for t in range(count):
         x = load(width, tile, t * lanes)
-        if dense.mixing.shape[0] > 0:
-            store(dense.logits_gradient, (first + t) * lanes, x)
+        if grid.mixing.shape[0] > 0:
+            store(grid.logits_gradient, (first + t) * lanes, x)
             x = fill(width, ZERO)
             for c in range(lanes):
-                x = fma(fill(width, tile[t, c]), load(width, dense.mixing, c * lanes), x)
-        x = multiply(x, fill(width, dense.factor[first + t]))
-        store(dense.outgoing, (first + t) * lanes, x)
+                x = fma(fill(width, tile[t, c]), load(width, grid.mixing, c * lanes), x)
+        x = multiply(x, fill(width, grid.factor[first + t]))
+        store(grid.outgoing, (first + t) * lanes, x)
 
 
 @njit(inline="always")

@@ -13,9 +13,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.grid import GridGaussian
-from napari_deepcrf.lattice.numba_dense import DenseTerm
+from napari_deepcrf.lattice.numba_grid import GridTerm
 from napari_deepcrf.lattice.numba_lattice import NumbaLattice
-from napari_deepcrf.lattice.numba_mean_field import FusedMeanField, Kernel
+from napari_deepcrf.lattice.numba_mean_field import FusedMeanField, LatticeTerm
 from napari_deepcrf.lattice.scaled import ScaledLattice
 
 
@@ -29,16 +29,18 @@ def mean_field(
     self_weight: Tensor | None = None,
     keep_all: bool = True,
 ) -> Tensor:
-    """Run q ← softmax(scores + (Σ_m Kernel_m q + Σ_g Grid_g q − self q) µ).
+    """Run the updates q ← softmax(scores + (Σ_m K_m q + Σ_g G_g q − self q) µ) [paper, eq. 5].
 
     Parameters
     ----------
     scores
         (N, L) float32; fastest as the transpose of a contiguous (L, N).
     kernels
-        At least one, on lattices that Numba has built.
+        K_m, at least one, on lattices that Numba has built.
+    iterations
+        Updates T.
     grids
-        For each grid kernel g its Gaussian and factors (N,) before and after it.
+        G_g, as a Gaussian and the factors (N,) before and after it.
     compatibility
         µ (L, L), its diagonal (L,), or None for Potts.
     self_weight
@@ -58,20 +60,20 @@ def mean_field(
     NotImplementedError
         For more than one grid, or one that is not 2-D; and without any lattice.
     """
-    dense = _dense_tensors(grids, self_weight)
+    grid = _grid_tensors(grids, self_weight)
     if not kernels:
         raise NotImplementedError("the fused mean field needs a lattice")
     if compatibility is not None and compatibility.ndim == 1:
         compatibility = compatibility.diag()
     run = _Run(
         lattices=tuple(cast("NumbaLattice", kernel.lattice) for kernel in kernels),
-        dense=dense.place if dense else None,
+        grid=grid.place if grid else None,
         iterations=iterations,
         keep_all=keep_all,
     )
     tensors = [tensor for kernel in kernels for tensor in kernel[1:]]
-    if dense is not None:
-        tensors += dense.tensors
+    if grid is not None:
+        tensors += grid.tensors
     result: Tensor = _FusedMeanField.apply(  # type: ignore[no-untyped-call]
         run, scores.T, compatibility, *tensors
     )
@@ -83,14 +85,14 @@ class _Run:
     """What of a mean field has no gradients."""
 
     lattices: tuple[NumbaLattice, ...]
-    dense: tuple[int, int] | None
-    """With a dense term: the height and the number of images."""
+    grid: tuple[int, int] | None
+    """With a grid term: the height and the number of images."""
     iterations: int
     keep_all: bool
 
 
 class _FusedMeanField(Function):
-    """Scores (L, N), µ, each kernel's weight, before and after, the dense term's tensors
+    """Scores (L, N), µ, each kernel's weight, before and after, the grid term's tensors
     -> marginals (., L, N).
     """
 
@@ -99,15 +101,15 @@ class _FusedMeanField(Function):
         ctx: Any, run: _Run, scores: Tensor, compatibility: Tensor | None, *tensors: Tensor
     ) -> Tensor:
         arrays = [tensor.contiguous().numpy() for tensor in tensors]
-        dense = None
-        if run.dense is not None:
+        grid = None
+        if run.grid is not None:
             columns, lines, pre, post, own = arrays[3 * len(run.lattices) :]
-            dense = DenseTerm((columns, lines), pre, post, own, *run.dense)
+            grid = GridTerm((columns, lines), pre, post, own, *run.grid)
         field = FusedMeanField(
             scores.contiguous().numpy(),
-            [Kernel(m, *arrays[3 * n : 3 * n + 3]) for n, m in enumerate(run.lattices)],
+            [LatticeTerm(m, *arrays[3 * n : 3 * n + 3]) for n, m in enumerate(run.lattices)],
             None if compatibility is None else compatibility.contiguous().numpy(),
-            dense=dense,
+            grid=grid,
             keep_messages=any(ctx.needs_input_grad),
         )
         trace = final = None
@@ -131,12 +133,12 @@ class _FusedMeanField(Function):
         upstream = [None] * (len(ctx.field.messages) + 1 - len(upstream)) + upstream
         gradients = ctx.field.backward(upstream)
         labels = gradient.shape[1]
-        mixing, dense = gradients.compatibility, gradients.dense
-        arrays = [array for kernel in gradients.kernels for array in kernel]
-        if dense is not None:
-            mixing = mixing + dense.mixing.sum(0)
-            taps = [by_band.sum(0).astype(np.float32) for by_band in dense.taps]
-            arrays += [*taps, dense.pre, dense.post, dense.self_weight]
+        mixing, grid = gradients.compatibility, gradients.grid
+        arrays = [array for part in gradients.lattices for array in part]
+        if grid is not None:
+            mixing = mixing + grid.mixing.sum(0)
+            taps = [by_band.sum(0).astype(np.float32) for by_band in grid.taps]
+            arrays += [*taps, grid.pre, grid.post, grid.self_weight]
         compatibility = None
         if ctx.needs_input_grad[2]:
             compatibility = torch.from_numpy(mixing[:labels, :labels].copy())
@@ -144,8 +146,8 @@ class _FusedMeanField(Function):
         return None, torch.from_numpy(gradients.scores), compatibility, *tensors
 
 
-class _Dense(NamedTuple):
-    """The grid and the self weight as the tensors of one ``DenseTerm``."""
+class _GridTensors(NamedTuple):
+    """The grid and the self weight as the tensors of one ``GridTerm``."""
 
     tensors: tuple[Tensor, ...]
     """Taps along columns and lines, (N,) before, after and self weight."""
@@ -153,9 +155,9 @@ class _Dense(NamedTuple):
     """The height and the number of images."""
 
 
-def _dense_tensors(
+def _grid_tensors(
     grids: Sequence[tuple[GridGaussian, Tensor, Tensor]], self_weight: Tensor | None
-) -> _Dense | None:
+) -> _GridTensors | None:
     if not grids and self_weight is None:
         return None
     if len(grids) > 1 or any(len(gaussian.shape) != 2 for gaussian, _, _ in grids):
@@ -164,11 +166,11 @@ def _dense_tensors(
         assert self_weight is not None
         zero = torch.zeros_like(self_weight)
         no_taps = zero.new_zeros(1)
-        return _Dense((no_taps, no_taps, zero + 1, zero, self_weight), (1, 1))
+        return _GridTensors((no_taps, no_taps, zero + 1, zero, self_weight), (1, 1))
     gaussian, pre, post = grids[0]
     own = torch.zeros_like(pre) if self_weight is None else self_weight
     columns, lines = map(_significant, gaussian.taps)
-    return _Dense((columns, lines, pre, post, own), (gaussian.shape[0], gaussian.images))
+    return _GridTensors((columns, lines, pre, post, own), (gaussian.shape[0], gaussian.images))
 
 
 def _significant(taps: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from napari_deepcrf.lattice.numba_build import (
 from napari_deepcrf.lattice.numba_pool import run_all
 
 CHUNK = 32768
-"""About how many points a chunk has: not a matter of the machine, for sums run chunk by chunk."""
+"""About how many points a chunk has. The same on every machine, as sums run chunk by chunk."""
 PART = 8192
 """Vertices whose neighbours one task looks up."""
 MOST_NARROW_ROWS = 2**16

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from napari_deepcrf.lattice.numba_backward import (
     INCOMING,
-    DensePass,
+    GridPass,
     PartGradients,
     add_outer_products,
     backward_pass,
     write_planes,
 )
-from napari_deepcrf.lattice.numba_dense import DenseTerm
-from napari_deepcrf.lattice.numba_dense_backward import (
-    DenseGradients,
+from napari_deepcrf.lattice.numba_grid import GridTerm
+from napari_deepcrf.lattice.numba_grid_backward import (
+    GridGradients,
     backward_tasks,
     outgoing_factor,
 )
@@ -50,7 +50,7 @@ BACKWARD_SLOTS: Width = (0,) * 3
 """The message, the incoming gradient, the sum of the outgoing one."""
 
 
-class Kernel(NamedTuple):
+class LatticeTerm(NamedTuple):
     """A lattice with its weights (N, d+1) and factors (N,) before and after, alpha included."""
 
     lattice: NumbaLattice
@@ -64,10 +64,10 @@ class Gradients(NamedTuple):
 
     scores: FloatArray
     """(L, N)."""
-    kernels: tuple[PartGradients, ...]
+    lattices: tuple[PartGradients, ...]
     compatibility: FloatArray
     """(P, P), empty for Potts."""
-    dense: DenseGradients | None
+    grid: GridGradients | None
 
 
 @dataclass
@@ -78,7 +78,7 @@ class _Sweep:
     logits: FloatArray
     """(N, P): the gradient of the scores so far."""
     buffers: list[LatticeBuffers]
-    dense: DensePass
+    grid: GridPass
     """What does not change from update to update, and what the last one left."""
     incoming: bool = False
     """Whether an update has been taken back already."""
@@ -93,49 +93,49 @@ class FusedMeanField:
     ----------
     scores
         (L, N) float32, C-contiguous.
-    kernels
+    lattices
         At least one, all of N points.
     compatibility
         (L, L) float32, or None for Potts.
-    dense
-        A term outside the lattices.
+    grid
+        The term outside the lattices, if there is one.
     keep_messages
-        Keep what ``backward`` needs: messages at the vertices, and with a dense term the marginals
+        Keep what ``backward`` needs: messages at the vertices, and with a grid term the marginals
         of all updates, which would take long to compute again.
     """
 
     def __init__(
         self,
         scores: FloatArray,
-        kernels: Sequence[Kernel],
+        lattices: Sequence[LatticeTerm],
         compatibility: FloatArray | None,
         *,
-        dense: DenseTerm | None = None,
+        grid: GridTerm | None = None,
         keep_messages: bool = False,
     ) -> None:
         labels, num_points = scores.shape
         self.width = width_for(labels)
         lanes = padded(self.width)
         self.scores = scores
-        self.kernels = kernels
-        self.bounds = kernels[0].lattice.starts
+        self.lattices = lattices
+        self.bounds = lattices[0].lattice.starts
         self.compatibility = np.zeros((0, lanes), np.float32)
         if compatibility is not None:
             self.compatibility = np.zeros((lanes, lanes), np.float32)
             self.compatibility[:labels, :labels] = compatibility
         self.logits = aligned_empty(num_points, lanes)
-        self.buffers = [LatticeBuffers.of(k.lattice, FORWARD_SLOTS, lanes) for k in kernels]
-        self.dense = dense
+        self.buffers = [LatticeBuffers.of(m.lattice, FORWARD_SLOTS, lanes) for m in lattices]
+        self.grid = grid
         self.image = self._final_image(None)
         self.base = self.logits  # what messages are added to
-        if dense is not None:
-            self.image = Image(aligned_empty(num_points, lanes), dense.pre)
+        if grid is not None:
+            self.image = Image(aligned_empty(num_points, lanes), grid.pre)
             self.base = aligned_empty(num_points, lanes)
         self.keep_messages = keep_messages
         self.messages: list[list[FloatArray]] = []
         """Each lattice's blurred sums (M+1, P) that update 1, 2, ... read."""
         self.marginals: list[FloatArray] = []
-        """With a dense term: pre ⊙ q (N, P) after update 0, 1, ..."""
+        """With a grid term: pre ⊙ q (N, P) after update 0, 1, ..."""
 
     def run(
         self, count: int, *, trace: FloatArray | None = None, final: FloatArray | None = None
@@ -150,22 +150,22 @@ class FusedMeanField:
         image = self._next_image(final if count == 0 else None, last=count == 0)
         run_all(partial(self._start, c, image, planes[0]) for c in self._chunks())
         for t in range(1, count + 1):
-            run_all([*self._dense_tasks(), *blur_tasks(self.buffers)])
+            run_all([*self._grid_tasks(), *blur_tasks(self.buffers)])
             if self.keep_messages:
                 self.messages.append([buffers.z[0].copy() for buffers in self.buffers])
             last = t == count
             image = self._next_image(final if last else None, last=last)
             run_all(partial(self._update, c, image, planes[t], last) for c in self._chunks())
-        if final is not None and self.marginals and self.dense is not None:
-            np.divide(self.marginals[-1], self.dense.pre[:, None], out=final)
+        if final is not None and self.marginals and self.grid is not None:
+            np.divide(self.marginals[-1], self.grid.pre[:, None], out=final)
 
     def _chunks(self) -> range:
         return range(len(self.bounds) - 1)
 
     def _next_image(self, final: FloatArray | None, *, last: bool) -> Image:
         """Where the marginals of the update at hand are written."""
-        if self.dense is not None and self.keep_messages:
-            self.image = Image(aligned_empty(*self.logits.shape), self.dense.pre)
+        if self.grid is not None and self.keep_messages:
+            self.image = Image(aligned_empty(*self.logits.shape), self.grid.pre)
             self.marginals.append(self.image.values)
             return self.image
         return self._final_image(final) if last else self.image
@@ -191,23 +191,23 @@ class FusedMeanField:
         arrays = self.base, image, out
         update_pass(self.width, FORWARD_SLOTS, parts, begin, end, *arrays, last)
 
-    def _dense_tasks(self) -> Iterable[Callable[[], None]]:
-        if self.dense is None:
+    def _grid_tasks(self) -> Iterable[Callable[[], None]]:
+        if self.grid is None:
             return ()
         arrays = self.image.values, self.compatibility, self.logits, self.base
-        return self.dense.tasks(self.width, *arrays)
+        return self.grid.tasks(self.width, *arrays)
 
     def _parts(self, c: int, buffers: Sequence[LatticeBuffers]) -> tuple[Part, ...]:
         return tuple(
             Part(
-                kernel.lattice.row,
-                kernel.weight,
-                kernel.before,
-                kernel.after,
-                kernel.lattice.of_chunk(own.rows, c),
-                (0,) * (kernel.lattice.dim + 1),
+                term.lattice.row,
+                term.weight,
+                term.before,
+                term.after,
+                term.lattice.of_chunk(own.rows, c),
+                (0,) * (term.lattice.dim + 1),
             )
-            for kernel, own in zip(self.kernels, buffers, strict=True)
+            for term, own in zip(self.lattices, buffers, strict=True)
         )
 
     def backward(self, upstream: Sequence[FloatArray | None]) -> Gradients:
@@ -215,12 +215,12 @@ class FusedMeanField:
         lanes = padded(self.width)
         gradients = Gradients(
             np.empty_like(self.scores),
-            tuple(PartGradients(*map(np.zeros_like, kernel[1:])) for kernel in self.kernels),
+            tuple(PartGradients(*map(np.zeros_like, term[1:])) for term in self.lattices),
             np.zeros_like(self.compatibility),
-            None if self.dense is None else DenseGradients.zeros(self.dense, self.compatibility),
+            None if self.grid is None else GridGradients.zeros(self.grid, self.compatibility),
         )
-        buffers = [LatticeBuffers.of(k.lattice, BACKWARD_SLOTS, lanes) for k in self.kernels]
-        sweep = _Sweep(gradients, aligned_zeros(*self.logits.shape), buffers, self._dense_pass())
+        buffers = [LatticeBuffers.of(m.lattice, BACKWARD_SLOTS, lanes) for m in self.lattices]
+        sweep = _Sweep(gradients, aligned_zeros(*self.logits.shape), buffers, self._grid_pass())
         nothing = np.empty((len(self.scores), 0), np.float32)
         for t in range(len(self.messages), -1, -1):
             arrived = upstream[t]
@@ -245,38 +245,38 @@ class FusedMeanField:
         mixed = len(self.compatibility) > 0
         sums = [np.empty_like(b.z[0]) if mixed else None for b in sweep.buffers]
         tasks = blur_tasks(sweep.buffers, reverse=True, keep=sums)
-        run_all([*self._dense_backward_tasks(sweep, t), *tasks])
+        run_all([*self._grid_backward_tasks(sweep, t), *tasks])
         for message, unblurred in zip(self.messages[t - 1], sums, strict=True):
             if unblurred is not None:
                 out = sweep.gradients.compatibility
                 add_outer_products(self.width, message[:-1], unblurred[:-1], out)
 
-    def _dense_pass(self) -> DensePass:
-        """The exchange with the dense term, before any update is taken back."""
+    def _grid_pass(self) -> GridPass:
+        """The exchange with the grid term, before any update is taken back."""
         none = self.logits[:0]
-        if self.dense is None:
-            return DensePass(none, none[:, 0], none, none, none[:, 0], none, none)
+        if self.grid is None:
+            return GridPass(none, none[:, 0], none, none, none[:, 0], none, none)
         mixing = self.compatibility
-        return DensePass(
+        return GridPass(
             none,
-            np.reciprocal(self.dense.pre),
+            np.reciprocal(self.grid.pre),
             none,
             aligned_empty(*self.logits.shape),
-            outgoing_factor(self.dense),
+            outgoing_factor(self.grid),
             aligned_empty(*self.logits.shape) if len(mixing) else none,
             mixing.T.copy() if len(mixing) else mixing,
         )
 
-    def _dense_backward_tasks(self, sweep: _Sweep, t: int) -> Iterable[Callable[[], None]]:
-        """What sends the gradient of update t's dense message back to the marginals before it."""
-        if self.dense is None or sweep.gradients.dense is None:
+    def _grid_backward_tasks(self, sweep: _Sweep, t: int) -> Iterable[Callable[[], None]]:
+        """What sends the gradient of update t's grid message back to the marginals before it."""
+        if self.grid is None or sweep.gradients.grid is None:
             return ()
-        if len(sweep.dense.incoming) == 0:
+        if len(sweep.grid.incoming) == 0:
             incoming = aligned_empty(*self.logits.shape)
-            sweep.dense = sweep.dense._replace(incoming=incoming)
-        given = sweep.dense.outgoing, sweep.dense.logits_gradient, sweep.gradients.dense
-        arrays = self.marginals[t - 1], *given, sweep.dense.incoming
-        return backward_tasks(self.dense, self.width, *arrays)
+            sweep.grid = sweep.grid._replace(incoming=incoming)
+        given = sweep.grid.outgoing, sweep.grid.logits_gradient, sweep.gradients.grid
+        arrays = self.marginals[t - 1], *given, sweep.grid.incoming
+        return backward_tasks(self.grid, self.width, *arrays)
 
     def _backward_chunk(self, c: int, sweep: _Sweep, t: int, upstream: FloatArray) -> None:
         parts = self._parts(c, sweep.buffers)
@@ -288,11 +288,11 @@ class FusedMeanField:
                 gather_rows(self.width, vertex, self.messages[t - 1][m], mixing, part.rows, MESSAGE)
             if sweep.incoming:
                 gather_rows(self.width, vertex, buffers.z[0], transposed, part.rows, INCOMING)
-        pairs = tuple(zip(parts, sweep.gradients.kernels, strict=True))
+        pairs = tuple(zip(parts, sweep.gradients.lattices, strict=True))
         begin, end = self.bounds[c : c + 2]
-        dense = sweep.dense
-        if self.dense is not None:
-            dense = dense._replace(marginals=self.marginals[t])
-        arrays = self.logits, upstream, sweep.logits, dense
+        grid = sweep.grid
+        if self.grid is not None:
+            grid = grid._replace(marginals=self.marginals[t])
+        arrays = self.logits, upstream, sweep.logits, grid
         flags = t > 0, sweep.incoming
         backward_pass(self.width, BACKWARD_SLOTS, pairs, begin, end, *arrays, *flags)

@@ -42,6 +42,7 @@ class LatticeBuffers:
 
     @staticmethod
     def of(lattice: NumbaLattice, slots: Width, lanes: int) -> LatticeBuffers:
+        """Uninitialised buffers, but for the last rows of zeros."""
         z = aligned_empty(2, lattice.num_vertices + 1, lanes)
         z[:, -1] = 0
         return LatticeBuffers(

@@ -37,14 +37,17 @@ Width = tuple[int, ...]
 
 
 def in_kernels(define: Callable[..., Any]) -> Any:
-    """Make an intrinsic of its typing; it takes the arguments of ``define`` but the first."""
+    """Numba's ``intrinsic``, in types: ``define`` returns a signature and what generates its code.
+
+    Kernels call the result with the arguments of ``define`` but the first.
+    """
     return intrinsic(define)
 
 
 def width_for(channels: int) -> Width:
     """The width that holds so many channels: 4 lanes, or whole blocks.
 
-    Each width is compiled apart, so that fewer of them make for fewer waits.
+    Kernels are compiled for each width apart: the fewer there are, the fewer waits.
     """
     return (0,) if channels <= 4 else (0, 0) * (-(-channels // BLOCK))
 
@@ -80,6 +83,7 @@ class VectorType(types.Type):
 
     @property
     def llvm(self) -> Any:
+        """The LLVM type of a value."""
         return ir.LiteralStructType([ir.VectorType(FLOAT, n) for n in self.blocks])
 
 

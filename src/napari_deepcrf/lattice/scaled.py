@@ -16,9 +16,9 @@ class ScaledLattice(NamedTuple):
     weight: Tensor
     """(N, d+1): barycentric weights, a function of the widths where those have gradients."""
     before: Tensor
-    """(N,)."""
+    """(N,) factors of what is splatted."""
     after: Tensor
-    """(N,), alpha included."""
+    """(N,) factors of what is sliced, alpha included."""
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """The weights (N, d+1) that splat and that slice, with the factors in them."""

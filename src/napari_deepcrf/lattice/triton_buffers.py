@@ -27,6 +27,7 @@ class Sizes:
 
     @staticmethod
     def of(joined: JoinedLattices) -> Sizes:
+        """Those that there are."""
         return Sizes(
             joined.neighbours.shape[1], joined.piece_vertex.shape[0], joined.split_vertex.shape[0]
         )
@@ -76,7 +77,7 @@ class MeanFieldBuffers:
         return same and fixed_sizes(joined, numbers) == self._fixed
 
     def load_lattices(self, joined: JoinedLattices) -> None:
-        """Overwrite the lattices. Rows past the last vertex are blurred and never read."""
+        """Overwrite the lattices; what `fit` takes. Rows past the last vertex are never read."""
         own, sizes = self.joined, Sizes.of(joined)
         own.vertex.copy_(joined.vertex)
         own.splat_position.copy_(joined.splat_position)
@@ -92,7 +93,7 @@ class MeanFieldBuffers:
             target[source.shape[0] :].fill_(-1)
 
     def load_potentials(self, numbers: Potentials) -> None:
-        """Overwrite the numbers."""
+        """Overwrite scores, weights, µ and self weights; what `fit` takes."""
         own = self.numbers
         own.scores.copy_(numbers.scores)
         own.splat_weight.copy_(numbers.splat_weight)

@@ -24,10 +24,7 @@ __all__ = ["blur", "build", "gather_dot", "mean_field", "slice", "splat", "try_o
 
 
 def build(features: Tensor, *, ring: bool, passes: int, images: int) -> Lattice:
-    """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``.
-
-    With several images, points are image after image and vertices of two images never meet.
-    """
+    """Embed features (N, d) float32 and connect the occupied vertices; see ``Lattice.build``."""
     features = checked(features, "features")
     with on_device_of(features):
         return triton_build.build(features, ring=ring, passes=passes, images=images)

@@ -114,6 +114,7 @@ class _Slot:
     """Sizes whose capture failed."""
 
     def drop_graph(self) -> None:
+        """Forget the graph, once its last replay has ended."""
         if self.graph is not None:
             self.graph.finish()
         self.graph = None

@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.scaled import ScaledLattice
-from napari_deepcrf.lattice.triton_build import ENTRY_LIMIT, owned
+from napari_deepcrf.lattice.triton_build import ENTRY_LIMIT, TritonLattice, owned
 from napari_deepcrf.lattice.triton_join import JoinedLattices, join
 from napari_deepcrf.lattice.triton_launch import on_device_of
 from napari_deepcrf.lattice.triton_updates import Gradients, Potentials, pad_labels, run_forward
@@ -40,7 +40,7 @@ def mean_field(
     self_weight: Tensor | None = None,
     keep_all: bool = True,
 ) -> Tensor:
-    """Run the updates of an image, or of a batch whose images share the lattices.
+    """Run the updates of all images of the lattices [paper, eq. 5].
 
     Without gradients on a CUDA device, sizes that come again run from one CUDA graph
     (``triton_graph``).
@@ -76,11 +76,8 @@ def mean_field(
     """
     if grids or not kernels:
         raise NotImplementedError("mean fields with other kernels than lattices")
-    if compatibility is not None and compatibility.ndim == 2 and len(compatibility) > MOST_MIXED:
-        raise NotImplementedError(f"a full compatibility of more than {MOST_MIXED} labels")
     lattices = [owned(kernel.lattice) for kernel in kernels]
-    if sum(lattice.entry.numel() for lattice in lattices) >= ENTRY_LIMIT:
-        raise NotImplementedError(f"{ENTRY_LIMIT} or more entries of all kernels together")
+    _check_limits(lattices, compatibility)
     folded = [kernel.folded() for kernel in kernels]
     splat_weight = torch.cat([before.T for before, _ in folded])
     slice_weight = torch.cat([after.T for _, after in folded])
@@ -96,6 +93,13 @@ def mean_field(
         *inputs, join(lattices), iterations, keep_all, learning
     )
     return trace if keep_all else trace[-1:]
+
+
+def _check_limits(lattices: Sequence[TritonLattice], compatibility: Tensor | None) -> None:
+    if compatibility is not None and compatibility.ndim == 2 and len(compatibility) > MOST_MIXED:
+        raise NotImplementedError(f"a full compatibility of more than {MOST_MIXED} labels")
+    if sum(lattice.entry.numel() for lattice in lattices) >= ENTRY_LIMIT:
+        raise NotImplementedError(f"{ENTRY_LIMIT} or more entries of all kernels together")
 
 
 def potentials(

@@ -1,4 +1,4 @@
-"""The dense term of the mean field, backwards: from the messages' gradient to everything else.
+"""The grid term of the mean field, backwards: from the messages' gradient to everything else.
 
 With G = C R the correlations along columns and lines, which commute and are symmetric, the term is
 m = post ⊙ C R (pre ⊙ q) − self ⊙ q. For g, the gradient of m, and a = post ⊙ g:
@@ -19,10 +19,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_deepcrf.lattice.numba_dense import (
+from napari_deepcrf.lattice.numba_grid import (
     NARROW,
     WIDE,
-    DenseTerm,
+    GridTerm,
     filter_columns,
     filter_line,
 )
@@ -44,8 +44,8 @@ FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 
 
-class DenseGradients(NamedTuple):
-    """The gradients of a ``DenseTerm``, by band where bands would share them."""
+class GridGradients(NamedTuple):
+    """The gradients of a ``GridTerm``, by band where bands would share them."""
 
     taps: tuple[DoubleArray, DoubleArray]
     """(bands, 2r+1) each."""
@@ -56,10 +56,11 @@ class DenseGradients(NamedTuple):
     """(bands, P, P), or (bands, 0, P) without."""
 
     @staticmethod
-    def zeros(term: DenseTerm, mixing: FloatArray) -> DenseGradients:
+    def zeros(term: GridTerm, mixing: FloatArray) -> GridGradients:
+        """None so far; ``mixing`` is µ (P, P), or empty without."""
         bands = sum(1 for _ in term.bands())
         columns, lines = (np.zeros((bands, len(taps))) for taps in term.taps)
-        return DenseGradients(
+        return GridGradients(
             (columns, lines),
             np.zeros_like(term.pre),
             np.zeros_like(term.pre),
@@ -68,19 +69,19 @@ class DenseGradients(NamedTuple):
         )
 
 
-def outgoing_factor(term: DenseTerm) -> FloatArray:
+def outgoing_factor(term: GridTerm) -> FloatArray:
     """(N,) what the gradient of the message is scaled by: post, or one where there is no grid."""
     factor: FloatArray = np.where(term.post > 0, term.post, np.float32(1))
     return factor
 
 
 def backward_tasks(
-    term: DenseTerm,
+    term: GridTerm,
     width: Width,
     image: FloatArray,
     outgoing: FloatArray,
     logits_gradient: FloatArray,
-    gradients: DenseGradients,
+    gradients: GridGradients,
     incoming: FloatArray,
 ) -> Iterator[Callable[[], None]]:
     """What takes one message back; adds to ``gradients`` and sets ``incoming`` (N, P), ∂q.

@@ -1,7 +1,8 @@
-"""What every pixel receives outside the lattices: a separable Gaussian and its own share.
+"""The grid term of the fused mean field: a separable Gaussian, less every pixel's own share.
 
-The pixels' marginals, scaled, are kept as an image (N, P). Between two updates it is correlated
-along columns and lines, and the result joins the scores' logits, where the next update begins.
+It is what pixels receive outside the lattices. Their marginals, scaled, are kept as an image
+(N, P). Between two updates it is correlated along columns and lines, and the result joins the
+logits of the scores, where the next update begins.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class DenseTerm:
+class GridTerm:
     """post ⊙ G(pre ⊙ q) − self ⊙ q on grids of H × W pixels, q (N, L), N = images H W."""
 
     taps: tuple[FloatArray, FloatArray]
@@ -73,7 +74,7 @@ class DenseTerm:
         own = self.self_weight / self.pre
         for here, first, last in self.bands():
             yield partial(
-                _dense_lines,
+                _grid_lines,
                 width,
                 image[here],
                 *self.taps,
@@ -89,7 +90,7 @@ class DenseTerm:
 
 
 @njit(nogil=True, cache=True)
-def _dense_lines(
+def _grid_lines(
     width: Width,
     image: FloatArray,
     column_taps: FloatArray,
@@ -103,7 +104,7 @@ def _dense_lines(
     first: int,
     last: int,
 ) -> None:
-    """See ``DenseTerm.tasks``, for lines first..last of the grid."""
+    """See ``GridTerm.tasks``, for lines first..last of the grid."""
     lanes = padded(width)
     length = image.shape[0] // height * lanes
     margin = line_taps.shape[0] // 2 * lanes
