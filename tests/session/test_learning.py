@@ -62,13 +62,16 @@ def test_a_training_goes_through_both_stages_and_waits_for_a_verdict(learning, i
     events = take(learning, learning.train([LabelledImage(image, scribbles)], None, "scribbles"))
     stages = [e.stage for e in events if isinstance(e, StepDone)]
     assert set(stages) == {"unary", "joint"}
-    assert sum(isinstance(e, Validated) for e in events) > 4
+    validated = [e for e in events if isinstance(e, Validated)]
+    assert len(validated) > 4
     assert isinstance(events[-1], TrainingDone)
     assert learning.on_trial
     assert session.model is events[-1].model
     assert session.model_name == "tiny (trained)"
     assert equal(before, parameters(old))
-    assert not equal(before, parameters(session.model))
+    # PyTorch's random numbers decide whether so short a training is ever better than its start.
+    better = any(e.best and e.step > 0 for e in validated)
+    assert equal(before, parameters(session.model)) is not better
     learning.revert()
     assert session.model is old
     assert not learning.on_trial
