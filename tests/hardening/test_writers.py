@@ -139,6 +139,7 @@ RAW = {
     "inference.label_pyramid:LabelPyramid.open zarr.open_group": "chunks appear whole",
     "inference.tiled_run_record:TiledRunRecord.add open": "adds a line; half a one is dropped",
     "inference.tiled_run_record:TiledRunRecord.finished open": "cuts half a line off",
+    "lattice.numba_cache:discard_outdated touch": "an empty file",
     "plugin.demo:save_pictures save": "the demonstration's pictures, made anew each time",
     "session.warm_up:_remember touch": "an empty file",
     "training.records:RunRecord.add open": "adds a line; half a one is skipped when read",
