@@ -85,6 +85,15 @@ def test_a_constant_channel_is_calibrated_to_finite_features() -> None:
     assert share.features(one).isfinite().all()
 
 
+def test_the_smallest_image_is_calibrated_to_finite_features() -> None:
+    maps = texture_maps(photo(8, 8))
+    assert maps[-1].shape[2:] == (1, 1)
+    for one in maps:
+        share = MapScores(CHANNELS, 2)
+        share.calibrate([one])
+        assert share.features(one).isfinite().all()
+
+
 def test_responses_are_bounded_far_from_anything_seen() -> None:
     far = responses(torch.full((1, 2, 1), 1e6))
     assert far.abs().max() <= 2.5

@@ -57,7 +57,8 @@ class MapScores(nn.Module):
     def calibrate(self, maps: Sequence[Tensor]) -> None:
         """Features: the principal components of maps (1, C, h, w), each of unit variance."""
         pixels = torch.cat([one[0].flatten(1) for one in maps], 1)
-        spread, mean = torch.std_mean(pixels, dim=1)
+        # The coarsest map of the smallest image is a single pixel.
+        spread, mean = torch.std_mean(pixels, dim=1, correction=min(1, pixels.shape[1] - 1))
         spread = spread.clamp_min(1e-4 * float(spread.max()) + 1e-12)
         centred = (pixels - mean[:, None]) / spread[:, None]
         values, vectors = torch.linalg.eigh(centred @ centred.T / centred.shape[1])
