@@ -19,8 +19,6 @@ from napari_deepcrf.digests import digest_path
 
 RECORDS = ".deepcrf"
 """The folder, inside that of the results, with a JSON file for each of them."""
-
-
 LEFT_SECONDS = 60
 """Age at which a file in the making is nobody's any more: writing one takes far less."""
 _LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
@@ -51,7 +49,7 @@ class Record:
 
 
 class ResultFolder:
-    """Writes results that appear whole or not at all, and replaces nothing but its own.
+    """Writes results that appear whole or not at all, and replaces no others.
 
     A result's record is written first. Whatever lies at a result's place and is neither what its
     record says nor what that was to replace was put there or edited by somebody else, and stays.

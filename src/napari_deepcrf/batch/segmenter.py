@@ -60,7 +60,9 @@ class Labelled:
 
     files: Files
     size: tuple[int, int]
+    """(H, W)."""
     areas: dict[str, int]
+    """Pixels of every class."""
     worker: WorkerInfo | None = None
 
 

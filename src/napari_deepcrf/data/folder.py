@@ -31,7 +31,8 @@ class FolderDataset(FileDataset):
     names the classes, one a line; without it they are "class 1" … up to the largest annotation.
     ``split`` names a list of stems, ``root/SPLIT.txt``; without one all pairs are taken. Every
     class must be annotated somewhere, but for splits other than train. Raises `DatasetError`
-    where files are missing, which lists everything else that is wrong, too.
+    where files are missing, which lists everything else that is wrong, too, or where two have the
+    same stem.
     """
 
     def __init__(self, root: Path | str, split: str | None = None) -> None:

@@ -16,11 +16,9 @@ from napari_deepcrf.messages import first_line
 MOST_INFLATED = 1 << 32
 """Bytes by which an archive may grow when it is read; what is stored as it is grows by none."""
 
-# What damage leads zipfile and NumPy's header, which is Python, to.
-_DAMAGE = (
-    *(ValueError, KeyError, TypeError, SyntaxError, EOFError, OSError),
-    *(MemoryError, ArithmeticError, RuntimeError),
-)
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
+_HEADER_DAMAGE = (ValueError, KeyError, TypeError, SyntaxError, ArithmeticError, MemoryError)
+"""What damage leads to: zipfile, and NumPy's headers, which are Python."""
 
 
 @contextmanager
@@ -46,5 +44,5 @@ def open_npz(path: Path | str) -> Iterator[NpzFile]:
             yield arrays
     except FileNotFoundError:
         raise
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+    except (*_ZIP_DAMAGE, *_HEADER_DAMAGE) as error:
         raise ValueError(f"{path}: expected an .npz of arrays ({first_line(error)})") from error

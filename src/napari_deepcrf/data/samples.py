@@ -27,7 +27,12 @@ class Sample:
 
 
 class SegmentationDataset(Protocol):
-    """A sequence of samples with the names of their classes."""
+    """A sequence of samples with the names of their classes.
+
+    One of files also has ``pairs`` and ``files``, as `FileDataset`, by which messages name a file
+    and copies are kept between runs. ``required_classes``, where it is there, names those that
+    must occur.
+    """
 
     class_names: tuple[str, ...]
 

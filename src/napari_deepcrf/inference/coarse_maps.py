@@ -39,7 +39,7 @@ class _Scale:
 
     @classmethod
     def of(cls, halves: NetworkHalves, shape: tuple[int, int], factor: float, side: int) -> _Scale:
-        """Windows, with their margins, have at most about ``side`` cells a side."""
+        """An H × W image times ``factor``, in windows of ``side`` cells or so with margins."""
         height, width = (max(STRIDE, round(n * factor)) for n in shape)
         coarse = _coarse_size(halves.network, height), _coarse_size(halves.network, width)
         spans = [

@@ -15,22 +15,24 @@ from dask.utils import parse_bytes
 
 from napari_deepcrf.inference.tiling import Surroundings
 
+# Bytes for each pixel, or point of a tile.
 POINT_BYTES = 260
-"""A pixel's features, lattice entries of a spatial and a bilateral kernel, and their factors."""
+"""Its features, lattice entries of a spatial and a bilateral kernel, and their factors."""
 CLASS_BYTES = 12
-"""A pixel's score, padded logit and marginal of one class."""
+"""Its score, padded logit and marginal of one class."""
 KERNEL_BYTES = 90
-"""A pixel's share of every further kernel."""
+"""Its share of every further kernel."""
 VOLUME_BYTES = 40
-"""What the third position adds to a pixel's lattice entries."""
+"""What the third position adds to its entries in each lattice."""
 IMAGE_BYTES = 24
-"""A pixel's colours, as given and as numbers of 0–255."""
+"""Its colours, as given and as numbers of 0–255."""
+
 READING_BYTES = 300 << 20
-"""Chunks of the image that are kept, and what is reduced of it for the network."""
-DEFAULT_TILE = 1536
-SMALLEST_TILE = 256
+"""For an image in tiles: chunks that are kept, and what is reduced of it for the network."""
+DEFAULT_TILE, SMALLEST_TILE = 1536, 256
+"""Pixels a side."""
 SHARE = 0.5
-"""Of the machine's free memory that is used where nobody sets a limit."""
+"""The part of the machine's free memory that is used where nobody sets a limit."""
 
 
 def parse_memory(text: str) -> int:
@@ -61,26 +63,26 @@ def available() -> int:
 
 
 def crf_bytes(points: int, classes: int, *, kernels: int = 2, dims: int = 2) -> int:
-    """What a mean field over so many points and classes takes at its peak."""
+    """Bytes that a mean field takes at its peak, by its kernels and their axes of position."""
     lanes = math.ceil(classes / 4) * 4
     each = POINT_BYTES + CLASS_BYTES * lanes + KERNEL_BYTES * (kernels - 2)
     return points * (each + VOLUME_BYTES * (dims - 2) * kernels)
 
 
 def image_bytes(shape: tuple[int, ...], classes: int, *, iterations: int | None = None) -> int:
-    """What `Predictor.labels` takes for an H × W image, or `segment` with T updates to keep."""
+    """Bytes that `Predictor.labels` takes for an H × W image, or `segment` to keep T updates."""
     kept = 0 if iterations is None else 4 * classes * (iterations + 2)
     return crf_bytes(math.prod(shape), classes) + math.prod(shape) * (kept + IMAGE_BYTES)
 
 
 def volume_bytes(shape: tuple[int, ...], classes: int) -> int:
-    """What a 3-D CRF takes for a stack (D, H, W)."""
+    """Bytes that a 3-D CRF takes for a stack (D, H, W)."""
     points = math.prod(shape)
     return crf_bytes(points, classes, dims=3) + points * (4 * classes + IMAGE_BYTES)
 
 
 def fits(shape: tuple[int, ...], classes: int, *, limit: int | None = None) -> bool:
-    """Whether an H × W image can be labelled as a whole within a limit for the process.
+    """Whether an H × W image can be labelled as a whole within ``limit`` bytes for the process.
 
     Without a limit half of the free memory may be used.
     """

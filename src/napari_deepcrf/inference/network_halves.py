@@ -49,7 +49,7 @@ class NetworkHalves:
 
     @property
     def channels(self) -> int:
-        """Of the features between the halves."""
+        """C, of the features between the halves."""
         convolutions = [m for m in self.first.modules() if isinstance(m, nn.Conv2d)]
         return convolutions[-1].out_channels
 
@@ -61,7 +61,7 @@ class NetworkHalves:
 
     @torch.inference_mode()
     def features(self, reduced: FloatArray, device: torch.device) -> Tensor:
-        """(C, ⌈h/8⌉ or one more, likewise) of a piece (h, w, 3) in 0–255."""
+        """(C, h', w') features of a piece (h, w, 3) in 0–255, h' being ⌈h/8⌉ or one more."""
         image = torch.from_numpy(reduced).permute(2, 0, 1)[None].to(device)
         with network_precision(device):
             found: Tensor = self.first((image - self.network.mean) / self.network.std)
@@ -69,7 +69,7 @@ class NetworkHalves:
 
     @torch.inference_mode()
     def scores(self, features: Tensor) -> FloatArray:
-        """(L, h, w) of features (C, h, w)."""
+        """(L, h', w') scores of features (C, h', w')."""
         with network_precision(features.device):
             found = self.second(features[None])
         scores: FloatArray = found[0].float().cpu().numpy()

@@ -20,6 +20,9 @@ from napari_deepcrf.models.deepcrf import DeepCRF
 ProgressCallback = Callable[[int, int], None]
 """Called with (units of work done, units in all)."""
 
+_LEAST_PROBABILITY = 1e-6
+"""Smaller ones count as this much, so that their logarithms are finite."""
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -62,7 +65,7 @@ class Predictor:
 
     @torch.inference_mode()
     def unary(self, image: Any) -> NDArray[np.float32]:
-        """(L, H, W) scores of the network alone; takes what `as_rgb` takes."""
+        """(L, H, W) scores of the network alone, for an image that `as_rgb` takes and checks."""
         pixels = as_rgb(image)
 
         def work(device: torch.device) -> NDArray[np.float32]:
@@ -73,7 +76,7 @@ class Predictor:
 
     @torch.inference_mode()
     def segment(self, image: Any, on_progress: ProgressCallback | None = None) -> Segmentation:
-        """Network and mean field on an image.
+        """Network and mean field on an image that `as_rgb` takes and checks.
 
         ``on_progress`` is called before and after each of the two parts; an exception that it
         raises stops the work and reaches the caller.
@@ -100,7 +103,7 @@ class Predictor:
         return result
 
     def labels(self, image: Any, *, memory: int | None = None) -> NDArray[np.uint8]:
-        """(H, W) most probable classes alone, which takes less memory than ``segment``.
+        """(H, W) most probable classes of the last update, in less memory than ``segment`` takes.
 
         In tiles where the image would take more than ``memory`` bytes (of the whole process; by
         default half of what is free), or where a GPU has no room for it.
@@ -145,7 +148,17 @@ class Predictor:
 
 
 def segment(image: Any, model: DeepCRF | str | Path = "voc-compact") -> Segmentation:
-    """Segment one image with a model, a name of the zoo or a checkpoint's path."""
+    """Segment an image that `as_rgb` takes with a model, a name of the zoo or a checkpoint's path.
+
+    On the first CUDA GPU, or the CPU where there is none; `Predictor` takes other devices.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is no image, and ValueError for a file that is no checkpoint.
+    FileNotFoundError
+        If there is no such model.
+    """
     return Predictor(model).segment(image)
 
 
@@ -169,6 +182,8 @@ def refine(
         (L, H, W), not negative; normalised over the labels if they do not sum to 1.
     params
         Weights and widths; by default those of `CRFParameters`.
+    iterations, backend
+        See `DenseCRF`.
     device
         What `resolve_device` takes; the CPU helps out where a GPU's memory does not suffice.
 
@@ -196,7 +211,7 @@ def refine(
     total = given.sum(axis=0, keepdims=True)
     if not np.isfinite(given).all() or given.min() < 0 or total.min() <= 0:
         raise ValueError("probabilities: expected finite values ≥ 0 with a positive sum per pixel")
-    scores = torch.from_numpy(np.log(np.maximum(given / total, 1e-6)))[None]
+    scores = torch.from_numpy(np.log(np.maximum(given / total, _LEAST_PROBABILITY)))[None]
     crf = DenseCRF(params, iterations=iterations, backend=backend, channels=pixels.shape[2])
 
     def work(device: torch.device) -> NDArray[np.float32]:
