@@ -167,6 +167,38 @@ def test_wrong_types_are_refused(options, message):
         DenseCRF(**options)
 
 
+@pytest.mark.parametrize("kind", ["diagonal", "full"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_a_compatibility_of_other_labels_is_refused(inputs, kind, backend, classes):
+    crf = DenseCRF(compatibility=kind, num_classes=classes, backend=backend)
+    with pytest.raises(ValueError, match=f"scores: expected {classes} labels.*got 3$"):
+        crf(*inputs)
+
+
+@pytest.mark.parametrize("quality", ["fast", "accurate", "exact"])
+@pytest.mark.parametrize("name", ["theta_gamma", "theta_alpha", "theta_beta"])
+def test_widths_that_learning_has_spoilt_are_named(inputs, quality, name):
+    crf = DenseCRF(quality=quality, backend="torch")
+    kernel = crf.spatial if name == "theta_gamma" else crf.bilateral
+    with torch.no_grad():
+        spoilt = kernel.log_theta_colour if name == "theta_beta" else kernel.log_theta_position
+        spoilt[0] = float("nan")
+    with pytest.raises(ValueError, match=rf"{name}=\(nan, .*: expected kernel widths, got NaN"):
+        crf(*inputs)
+
+
+@pytest.mark.parametrize("quality", ["fast", "accurate", "exact"])
+def test_widths_may_outgrow_their_precision(inputs, quality):
+    """A logarithm of 200 is an infinite width in float32: all pixels are alike."""
+    crf = DenseCRF(quality=quality, backend="torch")
+    with torch.no_grad():
+        crf.spatial.log_theta_position.fill_(200.0)
+        endless = crf(*inputs)
+        crf.spatial.log_theta_position.fill_(25.0)
+        torch.testing.assert_close(endless, crf(*inputs))
+
+
 def test_bad_inputs_are_refused(crf, inputs):
     scores, image = inputs
     for call in (crf, crf.trace):

@@ -173,10 +173,11 @@ class DenseCRF(nn.Module):
         Raises
         ------
         ValueError
-            For mismatched or empty shapes, an image with NaN or infinity, widths so small that
-            lattice keys leave their range, a ``prepared`` that was made for other widths or another
-            size; and for scores with NaN or infinity while gradients are off (with gradients on
-            they show in the loss).
+            For mismatched or empty shapes, another number of labels than the compatibility has, an
+            image with NaN or infinity, widths that are NaN or so small that lattice keys leave
+            their range, a ``prepared`` that was made for other widths or another size; and for
+            scores with NaN or infinity while gradients are off (with gradients on they show in the
+            loss).
         TypeError
             For anything but tensors of real numbers.
         """
@@ -249,8 +250,14 @@ class DenseCRF(nn.Module):
         excluded = None
         if not self.options.self_term:
             excluded = torch.stack([term.diagonal() for term in terms]).sum(0)
+        mu = self.compatibility()
+        if mu is not None and len(mu) != scores.shape[1]:
+            raise ValueError(
+                f"scores: expected {len(mu)} labels, as the compatibility has, "
+                f"got {scores.shape[1]}"
+            )
         scores = pixels(scores.to(self.spatial.log_weight))
-        return MeanFieldProblem(scores, terms, self.compatibility(), excluded, len(image))
+        return MeanFieldProblem(scores, terms, mu, excluded, len(image))
 
     def _run(
         self, scores: Tensor, image: Tensor, prepared: PreparedImages | None, *, keep_all: bool
@@ -279,6 +286,8 @@ class DenseCRF(nn.Module):
     ) -> PreparedKernel:
         coloured = kernel.log_theta_colour is not None
         widths = kernel.widths(len(points.shape), points.channels).detach()
+        if bool(widths.isnan().any()):
+            raise ValueError(f"{kernel.describe()}: expected kernel widths, got NaN")
         method = self.options.method(spatial=not coloured)
         for candidate in lent:
             if candidate.serves(points, coloured=coloured, widths=widths, method=method):

@@ -73,11 +73,10 @@ class LearnableKernel(nn.Module):
         )
 
     def describe(self) -> str:
-        """The widths by name and value, for messages."""
-        params = self.snapshot()
-        text = f"{self.names[0]}={params.theta_position}"
-        if params.theta_colour is not None:
-            text += f", {self.names[1]}={params.theta_colour}"
+        """The widths by name and value, whatever they are, for messages."""
+        text = f"{self.names[0]}={_snapshot(self.log_theta_position)}"
+        if self.log_theta_colour is not None:
+            text += f", {self.names[1]}={_snapshot(self.log_theta_colour)}"
         return text
 
 

@@ -50,7 +50,7 @@ class GridGaussian:
 
 def gaussian_taps(width: Tensor, size: int, radius: float) -> Tensor:
     """exp(-k²/2θ²) for k = -r..r, r being ``radius`` widths but never past the axis's ``size``."""
-    reach = min(size - 1, math.ceil(radius * float(width.detach())))
+    reach = math.ceil(min(size - 1, radius * float(width.detach())))
     offsets = torch.arange(-reach, reach + 1, dtype=width.dtype, device=width.device)
     return torch.exp(-0.5 * (offsets / width) ** 2)
 
