@@ -261,6 +261,18 @@ def test_a_run_leaves_its_record_and_report(voc_root, tiny_config, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == config
 
 
+def test_a_run_that_cannot_begin_leaves_the_earlier_model(voc_root, tiny_config, tmp_path):
+    config = replace(tiny_config, joint=None, unary=replace(tiny_config.unary, iterations=2))
+    train = VOCDataset(voc_root, "train")
+    for _ in TrainingRun(config, train, folder=tmp_path).events():
+        pass
+    model = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "unary-last.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="not the state of a training run"):
+        list(TrainingRun(config, train, folder=tmp_path).events())
+    assert (tmp_path / "model.safetensors").read_bytes() == model
+
+
 STEPS = 11  # of run_tiny.py, six in stage 1
 LATE, *OTHERS = sorted(random.Random(0).sample(range(1, STEPS), 8), reverse=True)
 

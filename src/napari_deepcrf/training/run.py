@@ -108,21 +108,23 @@ class TrainingRun:
     def events(self) -> Generator[Event]:
         """Train; when the generator ends or is closed, `model` is the best so far.
 
-        With a folder, ``model.safetensors`` is written whichever way it ends, and every event is
-        recorded; a run that ends by itself also leaves its report there (see `write_report`).
+        With a folder, ``model.safetensors`` is written whichever way it ends, once it has begun, and
+        every event is recorded; a run that ends by itself also leaves its report there (see
+        `write_report`).
         Scribbles start afresh: an earlier run's model stays until their stage 1 is over.
         """
-        record = None
+        record, begun = None, False
         if self.folder is not None and rank() == 0:
             record = RunRecord(self.folder, {**self.config.to_dict(), **self._start})
         try:
             with closing(self._watched()) as events:
                 for event in events:
+                    begun = True  # what an earlier run left is in the model
                     if record is not None:
                         record.add(event)
                     yield event
         finally:
-            if record is not None:
+            if record is not None and begun:
                 path = record.path.with_name("model.safetensors")
                 if self._worth_keeping or not path.exists():
                     self.model.eval().save(path)
