@@ -144,6 +144,21 @@ def test_a_changed_result_is_named_and_faded_until_it_is_fresh(open_app, photo):
     assert app.dock.status_panel.badge.text() == "● up to date"
 
 
+def test_scores_that_have_just_been_added_are_refined_on_their_image(open_app, photo):
+    app = open_app(photo)
+    app.viewer.add_image(photo[:30], name="of another size")
+    inside = np.zeros(photo.shape[:2], np.float32)
+    inside[20:45, 25:60] = 0.8
+    scores = app.viewer.add_image(np.stack([1 - inside, inside]), name="forest")
+    assert app.dock.image_choice.layer is scores  # the active layer
+    source = app.dock.tools_panel.source
+    source.setCurrentText("forest")
+    result = app.after(lambda: source.activated.emit(source.currentIndex()))
+    assert app.dock.source_panel.image.currentText() == "photo"
+    assert result.identity.image == app.dock.image_choice.plane.source.key
+    assert "photo [labels]" in app.viewer.layers
+
+
 def test_objects_of_a_result_are_out_of_date_with_it(open_app, photo):
     app = open_app(photo, photo[::-1].copy())
     app.segment()

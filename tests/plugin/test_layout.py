@@ -131,6 +131,36 @@ def test_both_themes_colour_the_plots(dock):
     assert len(backgrounds) == 2
 
 
+def test_curves_of_the_same_steps_lie_over_each_other(dock, settle):
+    dock.show_tab("Train")
+    panel = dock.train_panel
+    numbered = panel.iou._plot.getAxis("bottom").style
+    assert not numbered["showValues"]  # of nothing
+    panel.start_curves()
+    panel.add_stage("unary")
+    for step in range(1, 9):
+        panel.add_loss(step, 1 / step)
+    panel.add_iou("unary", 4, 0.5)
+    settle(0.05)
+    assert numbered["showValues"]
+    ranges = [plot._plot.getViewBox().viewRange()[0] for plot in (panel.loss, panel.iou)]
+    np.testing.assert_allclose(*ranges)
+    assert ranges[0][0] <= 1 < 8 <= ranges[0][1]
+    panel.start_curves()
+    assert not numbered["showValues"]
+
+
+def test_whether_to_keep_a_model_is_asked_without_scrolling(dock, settle):
+    dock.show_tab("Train")
+    panel = dock.train_panel
+    panel.show_verdict("Keep the trained model, or revert to the one before?")
+    panel.show_changed(0.02, "photo")
+    settle(0.1)
+    viewport = dock.tabs.currentWidget().viewport()
+    for button in (panel.keep, panel.revert, *panel.views.values()):
+        assert 0 < button.mapTo(viewport, QPoint(0, button.height())).y() <= viewport.height()
+
+
 def test_a_long_error_is_shortened_and_told_in_whole_by_the_tooltip(qtbot):
     panel = StatusPanel()
     qtbot.addWidget(panel)

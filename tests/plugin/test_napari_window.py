@@ -12,7 +12,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_deepcrf.plugin import annotating, commands
-from napari_deepcrf.session import Progress, jobs
+from napari_deepcrf.session import Job, Progress, jobs
+from napari_deepcrf.training.events import StepDone
 
 
 @pytest.fixture
@@ -45,6 +46,22 @@ def test_what_takes_long_shows_in_the_activity_dock_and_goes(open_app, photo, he
     held.set()
     app.idle()
     wait_until(lambda: bars(app) == {})
+
+
+def test_steps_of_a_training_move_the_bars(open_app, wait_until):
+    app, go_on = open_app(), threading.Event()
+
+    def steps():
+        yield StepDone("joint", 2, 6, 0.5, 0.1, 0.01, ("photo",))
+        assert go_on.wait(300)
+
+    app.dock.runner.submit(Job("train", 0, "Training", steps))
+    wait_until(lambda: bars(app) == {"Training: ": 2})
+    panel = app.dock.status_panel
+    assert panel.text.text() == "Training, joint stage"
+    assert (panel.bar.value(), panel.bar.maximum()) == (2, 6)
+    go_on.set()
+    app.idle()
 
 
 def test_a_cancelled_job_leaves_the_activity_dock(open_app, photo, held, wait_until):

@@ -55,14 +55,15 @@ class Activity(QObject):
             self._bars[job.kind] = progress(total=0, desc=job.title)
 
     def _on_event(self, job: Job, event: Any) -> None:
-        if job.quiet or self._cancelled or not isinstance(event, Progress):
+        progress = _progress(event)
+        if job.quiet or self._cancelled or progress is None:
             return
-        self._panel.show_progress(event.text, event.done, event.total)
+        self._panel.show_progress(progress.text, progress.done, progress.total)
         bar = self._bars.get(job.kind)
-        if bar is not None and event.total and not self._moving:
+        if bar is not None and progress.total and not self._moving:
             self._moving = True  # moving it lets events in: those that come meanwhile would nest
-            bar.total = event.total
-            bar.update(event.done - bar.n)  # setting `n` tells nobody
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)  # setting `n` tells nobody
             self._moving = False
 
     def _on_failed(self, job: Job, message: str) -> None:
@@ -79,3 +80,12 @@ class Activity(QObject):
             self._panel.show_idle("Cancelled" if self._cancelled else "Ready")
         if not self._runner.is_busy(quiet=False):
             self._cancelled = False
+
+
+def _progress(event: Any) -> Progress | None:
+    """How far a job is by an event; a training's step is told by its name, as for its panel."""
+    if isinstance(event, Progress):
+        return event
+    if type(event).__name__ == "StepDone":
+        return Progress(f"Training, {event.stage} stage", event.step, event.iterations)
+    return None

@@ -55,10 +55,16 @@ class CurvePlot(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
+        self._show_numbers()
+
+    def share_steps(self, other: CurvePlot) -> None:
+        """Show the same part of the x axis as another plot, above or below this one."""
+        self._plot.setXLink(other._plot)
 
     def set_data(self, name: str, x: Sequence[float], y: Sequence[float]) -> None:
         """Replace the points of one curve."""
         self._curves[name].setData(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        self._show_numbers()
 
     def mark(self, x: float) -> None:
         """Draw an upright line, for example where a training stage ends."""
@@ -80,6 +86,13 @@ class CurvePlot(QWidget):
         for line in self._marks:
             self._plot.removeItem(line)
         self._marks.clear()
+        self._show_numbers()
+
+    def _show_numbers(self) -> None:
+        """Number the axes once there is something to measure by them."""
+        drawn = any(curve.xData is not None and len(curve.xData) for curve in self._curves.values())
+        for side in ("left", "bottom"):
+            self._plot.getAxis(side).setStyle(showValues=drawn)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Narrow: a plot takes the width that the dock has, it does not ask for one."""

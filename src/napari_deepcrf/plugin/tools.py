@@ -12,6 +12,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
+from napari_deepcrf.plugin.images import spatial_shape
 from napari_deepcrf.plugin.label_layers import label_layer
 from napari_deepcrf.plugin.qt import Signal
 from napari_deepcrf.plugin.score_sources import label_source, probability_source
@@ -83,6 +84,7 @@ class Tools(Coordinator):
         self._source, self._confidence = layer, confidence
         if layer is None:
             self.session.choose_scores(None)
+            self.segment_wanted.emit()
             return
         for event in (layer.events.data, layer.events.set_data):
             event.connect(self._on_source_edited)
@@ -92,7 +94,17 @@ class Tools(Coordinator):
             self._watched.append(layer.events.paint)
         self._checksum = _checksum(layer)
         self._take_source()
+        if layer is self.context.choice.layer:  # as the active layer, which a new one is
+            self._choose_image_of(layer)
         self.segment_wanted.emit()
+
+    def _choose_image_of(self, scores: Image) -> None:
+        """Refine on the topmost image that the scores may be of, not on the scores themselves."""
+        choice = self.context.choice
+        for image in reversed(choice.images()):
+            if not _holds_classes(image) and spatial_shape(image) == scores.data.shape[-2:]:
+                choice.choose(image)
+                return
 
     def _on_source_edited(self, _event: object = None) -> None:
         """Other scores: what was refined from the earlier ones is out of date."""

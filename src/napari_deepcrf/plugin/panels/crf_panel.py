@@ -64,6 +64,7 @@ class CRFPanel(QWidget):
             getattr(self, name).setToolTip(TOOLTIPS[name])
         self.divergence = CurvePlot("", "KL/px", ("KL",), symbols=True, height=58)
         self.changes = CurvePlot("update", "% new", ("changed",), symbols=True, height=86)
+        self.changes.share_steps(self.divergence)
         for plot in (self.divergence, self.changes):
             plot.setToolTip(TOOLTIPS["curve"])
             outer.addWidget(plot, stretch=1)
