@@ -108,7 +108,7 @@ class TrainingRun:
     def events(self) -> Generator[Event]:
         """Train; when the generator ends or is closed, `model` is the best so far.
 
-        With a folder, ``model.safetensors`` is written whichever way it ends, once it has begun, and
+        With a folder, ``model.safetensors`` is written whichever way it ends once it has begun, and
         every event is recorded; a run that ends by itself also leaves its report there (see
         `write_report`).
         Scribbles start afresh: an earlier run's model stays until their stage 1 is over.
