@@ -25,7 +25,7 @@ from PIL import Image
 import napari_deepcrf as ndc
 from napari_deepcrf.data.arrays import ArrayDataset
 from napari_deepcrf.training.config import named_config
-from napari_deepcrf.training.scribble_stages import adapted_crf
+from napari_deepcrf.training.scribble_config import adapted_crf
 
 COLUMNS = ("forest", "forest_crf", "crf_only", "unary", "joint", "random_joint")
 EVIDENCE = 4.0
