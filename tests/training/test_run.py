@@ -273,6 +273,27 @@ def test_a_run_that_cannot_begin_leaves_the_earlier_model(voc_root, tiny_config,
     assert (tmp_path / "model.safetensors").read_bytes() == model
 
 
+def test_a_run_that_is_stopped_before_it_has_caught_up_leaves_the_earlier_model(
+    voc_root, tiny_config, tmp_path
+):
+    short = replace(tiny_config.unary, iterations=2), replace(tiny_config.joint, iterations=1)
+    config = replace(tiny_config, unary=short[0], joint=short[1])
+    train = VOCDataset(voc_root, "train")
+    for _ in TrainingRun(config, train, folder=tmp_path).events():
+        pass
+    path = tmp_path / "model.safetensors"
+    joint = path.read_bytes()
+    events = TrainingRun(config, train, folder=tmp_path).events()
+    assert next(events) == StageStarted("unary", 2, 2)
+    events.close()
+    assert path.read_bytes() == joint
+    path.unlink()
+    events = TrainingRun(config, train, folder=tmp_path).events()
+    next(events)
+    events.close()
+    assert path.is_file()  # rather that of stage 1 than none
+
+
 STEPS = 11  # of run_tiny.py, six in stage 1
 LATE, *OTHERS = sorted(random.Random(0).sample(range(1, STEPS), 8), reverse=True)
 

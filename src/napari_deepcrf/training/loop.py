@@ -230,7 +230,7 @@ class StageTrainer(ABC, Generic[BatchT]):
     def _save(self) -> Iterator[CheckpointSaved]:
         if self.folder is None or rank() > 0:
             return
-        path = self.folder / f"{self.stage_name}-last.safetensors"
+        path = state_path(self.folder, self.stage_name)
         tensors = {
             **with_prefix("network", self.module.state_dict()),
             **with_prefix("average", self.average.state()),
@@ -248,7 +248,7 @@ class StageTrainer(ABC, Generic[BatchT]):
     def _resume(self) -> None:
         if self.folder is None:
             return
-        path = self.folder / f"{self.stage_name}-last.safetensors"
+        path = state_path(self.folder, self.stage_name)
         if not path.is_file():
             return
         tensors, values = read_state(path)
@@ -264,6 +264,11 @@ class StageTrainer(ABC, Generic[BatchT]):
         self.step, self.best_step = values["step"], values["best_step"]
         if values["best_mean_iou"] is not None:
             self.best_mean_iou = values["best_mean_iou"]
+
+
+def state_path(folder: Path, stage: Stage) -> Path:
+    """The file from which a run goes on with a stage."""
+    return folder / f"{stage}-last.safetensors"
 
 
 def network_optimizer(

@@ -13,7 +13,7 @@ import torch
 
 from napari_deepcrf.data.images import as_rgb
 from napari_deepcrf.models.deepcrf import DeepCRF
-from napari_deepcrf.training.events import Event, Preview, Stage, StageEvent, StepDone
+from napari_deepcrf.training.events import Preview, Stage, StageEvent, StepDone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +30,7 @@ class PreviewImage:
 
 def with_previews(
     events: Generator[StageEvent], model: DeepCRF, image: PreviewImage
-) -> Generator[Event]:
+) -> Generator[StageEvent | Preview]:
     """The events of a training of ``model`` with a `Preview` behind a step whenever it is time."""
     pixels = torch.from_numpy(as_rgb(image.image)).permute(2, 0, 1)[None].contiguous()
     last = time.monotonic()

@@ -17,9 +17,9 @@ from napari_deepcrf.models.deepcrf import DeepCRF
 from napari_deepcrf.models.fine_head import FineUnaryNetwork
 from napari_deepcrf.training.config import StageConfig, TrainConfig, named_config
 from napari_deepcrf.training.distributed import join_group, own_device, rank, world_size
-from napari_deepcrf.training.events import Event, ReportWritten, StageEvent
+from napari_deepcrf.training.events import Event, Preview, ReportWritten, StageEvent
 from napari_deepcrf.training.joint_stage import JointTrainer
-from napari_deepcrf.training.loop import StageTrainer
+from napari_deepcrf.training.loop import StageTrainer, state_path
 from napari_deepcrf.training.preview import PreviewImage, with_previews
 from napari_deepcrf.training.records import RunRecord
 from napari_deepcrf.training.report import write_report
@@ -108,31 +108,38 @@ class TrainingRun:
     def events(self) -> Generator[Event]:
         """Train; when the generator ends or is closed, `model` is the best so far.
 
-        With a folder, ``model.safetensors`` is written whichever way it ends once it has begun, and
-        every event is recorded; a run that ends by itself also leaves its report there (see
-        `write_report`).
-        Scribbles start afresh: an earlier run's model stays until their stage 1 is over.
+        With a folder, ``model.safetensors`` is written whichever way it ends, and every event is
+        recorded; a run that ends by itself also leaves its report there (see `write_report`). An
+        earlier run's model stays until this one is where that one was; where scribbles start
+        afresh, until their stage 1 is over.
         """
-        record, begun = None, False
+        record, stage = None, None
         if self.folder is not None and rank() == 0:
             record = RunRecord(self.folder, {**self.config.to_dict(), **self._start})
         try:
             with closing(self._watched()) as events:
                 for event in events:
-                    begun = True  # what an earlier run left is in the model
+                    stage = event.stage
                     if record is not None:
                         record.add(event)
                     yield event
         finally:
-            if record is not None and begun:
+            if record is not None and stage is not None:
                 path = record.path.with_name("model.safetensors")
-                if self._worth_keeping or not path.exists():
+                caught_up = stage == "joint" or not self._has_joint_state()
+                if (caught_up and self._worth_keeping) or not path.exists():
                     self.model.eval().save(path)
         if record is not None:
             for path in write_report(record.path.parent, self.model, self._data.reported()):
                 yield ReportWritten(path)
 
-    def _watched(self) -> Generator[Event]:
+    def _has_joint_state(self) -> bool:
+        """Whether the folder's run has been in stage 2, which this one goes through as well."""
+        if self.folder is None or self.config.joint is None:
+            return False
+        return state_path(self.folder, "joint").is_file()
+
+    def _watched(self) -> Generator[StageEvent | Preview]:
         stages = self._stages()
         if self.preview is None or rank() > 0:
             return stages
