@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def warm_up() -> Iterator[Event]:
     yield Progress("Loading PyTorch")
     _map_without_interpreter_lock("torch", "lib/libtorch_cpu.so")
     _map_without_interpreter_lock("llvmlite", "binding/libllvmlite.so")
-    _load_triton_apart()
+    _in_a_thread_that_ends(_import_torch)
     from napari_deepcrf.session import warm_up as kernels
 
     if not kernels.first_kernels_are_cached():
@@ -78,6 +79,24 @@ def warm_up_the_rest() -> Iterator[Event]:
         with loading_what_lasts():
             kernels.run_kernels((labels,))
         yield Progress(text)
+
+
+def _in_a_thread_that_ends(load: Callable[[], None]) -> None:
+    """Load libraries in a thread that does nothing else; what fails, fails again where it is used.
+
+    PyTorch and Triton built with pybind11 before 3.0.2 keep, for the thread that imports them, the
+    state that Python has for that thread then. Qt's pool gives its threads to one job after the
+    other, each with a state of its own: a later job of the same thread would wait for a lock that
+    it holds itself, and the window stand still for good (pybind11's pull request 5870).
+    """
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+
+
+def _import_torch() -> None:
+    _load_triton_apart()
+    importlib.import_module("torch")
 
 
 def _load_triton_apart() -> None:
