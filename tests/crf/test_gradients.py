@@ -110,6 +110,23 @@ def test_float32_kernels_follow_the_reference(photo, smooth_scores, quality):
         assert (mine.double() - reference).norm() <= 1e-4 * reference.norm()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "torch"},
+        {"backend": "numba"},
+        {"quality": "exact"},
+        {"inference": "convergent", "self_term": False, "backend": "torch"},
+    ],
+    ids=str,
+)
+def test_second_derivatives_are_refused(random, options):
+    scores, image = random(1, 3, 5, 7).float().requires_grad_(), 60 * random(1, 3, 5, 7).float()
+    loss = DenseCRF(SMALL, iterations=1, **options)(scores, image).square().sum()
+    with pytest.raises(NotImplementedError, match="create_graph: expected False"):
+        torch.autograd.grad(loss, scores, create_graph=True)
+
+
 def central_differences(loss, values, step=1e-4):
     return np.array(
         [(loss(values + d) - loss(values - d)) / (2 * step) for d in step * np.eye(len(values))]

@@ -201,6 +201,10 @@ def test_widths_may_outgrow_their_precision(inputs, quality):
 
 def test_bad_inputs_are_refused(crf, inputs):
     scores, image = inputs
+    with torch.no_grad():
+        for call in (crf, crf.trace, lambda *given: next(crf.updates(*given))):
+            with pytest.raises(TypeError, match=r"scores: expected a torch.Tensor, got list"):
+                call([[1.0]], image)
     for call in (crf, crf.trace):
         with pytest.raises(ValueError, match=r"scores: expected \(B, L"):
             call(scores[:, :, :5], image)
@@ -216,8 +220,6 @@ def test_bad_inputs_are_refused(crf, inputs):
             call(scores[:, :0], image)
         with pytest.raises(TypeError, match=r"image: expected a torch.Tensor, got ndarray"):
             call(scores, image.numpy())
-        with pytest.raises(TypeError, match=r"scores: expected a torch.Tensor, got list"):
-            call([[1.0]], image)
         with pytest.raises(TypeError, match=r"image: expected real numbers, got torch.complex64"):
             call(scores, image + 0j)
 

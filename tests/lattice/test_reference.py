@@ -206,6 +206,21 @@ def test_other_types_are_refused(values, features, message):
         permutohedral_filter(values, features)
 
 
+@pytest.mark.parametrize("through", ["values", "features"])
+def test_second_derivatives_are_refused(random, backend, through):
+    """PyTorch would leave out what passes through the filter."""
+    given = {"values": random(9, 2).float(), "features": random(9, 3, seed=1).float()}
+    leaf = given[through].requires_grad_()
+    loss = permutohedral_filter(**given, backend=backend).square().sum()
+    with pytest.raises(NotImplementedError, match="create_graph: expected False"):
+        torch.autograd.grad(loss, leaf, create_graph=True)
+
+
+def test_values_of_other_points_are_refused(random):
+    with pytest.raises(ValueError, match=r"values: expected shape \(7, C\), got \(5, 2\)"):
+        filter_on(Lattice.build(random(7, 3)), random(5, 2))
+
+
 def test_empty_values_are_refused():
     with pytest.raises(ValueError, match=r"values: expected shape \(N, C\), got \(3, 0\)"):
         permutohedral_filter(torch.ones(3, 0), torch.ones(3, 2))

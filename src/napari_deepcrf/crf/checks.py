@@ -60,6 +60,7 @@ def check_finite_scores(scores: Tensor) -> None:
     One such score spreads to every pixel. Training must see that in its loss to go back to better
     weights, so that only inference asks.
     """
+    _check_tensor("scores", scores)
     if not is_finite(scores):
         raise ValueError("scores: expected finite numbers, got NaN or infinity")
 

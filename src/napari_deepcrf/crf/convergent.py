@@ -24,9 +24,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.crf.mean_field import MeanFieldProblem, PairwiseTerm
+from napari_deepcrf.lattice.first_order import first_order
 
 MULTIPLIER_STEPS = 50
 LOG_STEPS = 50
@@ -78,7 +78,7 @@ def solve_pixels(target: Tensor, shift: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (N, L) marginals, differentiable in both (by the implicit function theorem).
+        (N, L) marginals, differentiable once in both (by the implicit function theorem).
     """
     result = _SolvePixels.apply(target, shift)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
@@ -108,7 +108,7 @@ class _SolvePixels(Function):
         return q
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """With h = q / (1 + c q): dq = h (da - q dc - dλ), dλ such that Σ dq = 0."""
         q, shift = ctx.saved_tensors

@@ -158,8 +158,8 @@ class DenseCRF(nn.Module):
     ) -> Tensor:
         """Marginals of every update, (T+1, B, L, *S); the first are softmax(scores).
 
-        Differentiable in the scores and in every parameter of the module, exactly for the filter
-        that runs [paper, eq. 7, 8, figure 3].
+        Differentiable once in the scores and in every parameter of the module, exactly for the
+        filter that runs [paper, eq. 7, 8, figure 3].
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ Where to look for
 
 - the definition: `lattice` (the arrays), `embedding` (the simplex around a point), `keys` (numbers
   of vertices), `torch_ops` (build, splat, blur, slice in plain PyTorch);
-- gradients of one filter: `filter`, for all backends;
+- gradients of one filter: `filter`, for all backends; `first_order` guards backward passes;
 - the operators that the CRF is made of: `gaussians` (on lattices), `grid` (exact, over positions),
   `brute_force` (exact, over anything), `scaled` (a lattice between factors);
 - backends: `kernels` says what each provides, and chooses one.

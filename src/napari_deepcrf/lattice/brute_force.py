@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from napari_deepcrf.lattice.first_order import first_order
 
 BLOCK_ELEMENTS = 2**23
 """Elements of a block of rows of K, 32 MB in float32: a few of them are all the memory it takes."""
@@ -47,7 +48,7 @@ class _Product(Function):
         return torch.cat([kernel @ values for _, kernel in _rows(features)])
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """K is symmetric; ∂K_ij/∂f_i = K_ij (f_j - f_i), and f_i enters row i and column i."""
         values, features = ctx.saved_tensors

@@ -18,9 +18,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from napari_deepcrf.lattice.embedding import elevate_transposed, weights_transposed
+from napari_deepcrf.lattice.first_order import first_order
 from napari_deepcrf.lattice.lattice import Lattice, feature_scale
 
 
@@ -46,8 +46,8 @@ def permutohedral_filter(
     Returns
     -------
     Tensor
-        (N, C), differentiable in values and features; the features' gradient is exact for the
-        filter that ran (not for the Gaussian it stands for).
+        (N, C), differentiable once in values and features; the features' gradient is exact for
+        the filter that ran (not for the Gaussian it stands for).
 
     Raises
     ------
@@ -83,7 +83,15 @@ def filter_on(lattice: Lattice, values: Tensor, weight: Tensor | None = None) ->
 
     ``weight`` (N, d+1) is the result of ``barycentric_weights`` where gradients shall reach the
     features.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many values as the lattice has points.
     """
+    if values.shape[0] != lattice.num_points:
+        expected = f"({lattice.num_points}, C)"
+        raise ValueError(f"values: expected shape {expected}, got {tuple(values.shape)}")
     weight = lattice.weight if weight is None else weight
     return cast("Tensor", _Filter.apply(values, weight, lattice))  # type: ignore[no-untyped-call]
 
@@ -100,7 +108,7 @@ class _Barycentric(Function):
         return lattice.weight.view_as(lattice.weight)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         lattice: Lattice = ctx.lattice
         elevated = weights_transposed(gradient, lattice.rank)
@@ -119,7 +127,7 @@ class _Filter(Function):
         return kernels.slice(lattice, blurred).mul_(lattice.alpha)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         lattice: Lattice = ctx.lattice
         kernels = lattice.kernels

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from napari_deepcrf.lattice.first_order import first_order
 from napari_deepcrf.lattice.grid import GridGaussian
 from napari_deepcrf.lattice.numba_grid import GridTerm
 from napari_deepcrf.lattice.numba_lattice import NumbaLattice
@@ -126,7 +126,7 @@ class _FusedMeanField(Function):
         return torch.from_numpy(final).T[None, : scores.shape[0]]
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # raises if a weight was overwritten since
         upstream = list(gradient.contiguous().numpy())

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from napari_deepcrf.lattice.first_order import first_order
 from napari_deepcrf.lattice.scaled import ScaledLattice
 from napari_deepcrf.lattice.triton_build import ENTRY_LIMIT, TritonLattice, owned
 from napari_deepcrf.lattice.triton_join import JoinedLattices, join
@@ -152,7 +152,7 @@ class _MeanField(Function):
         return trace[:, :, : scores.shape[1]].clone()
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         trace, blurred = ctx.saved_tensors
         upstream = torch.nn.functional.pad(upstream, (0, trace.shape[2] - ctx.labels))
