@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
 
+from heartbeat import Heartbeat
 from napari_deepcrf.plugin import annotating, preferences
 
 TARGETS = {
@@ -42,25 +42,6 @@ TARGETS = {
 """Seconds."""
 LONGEST_GAP = 0.1
 """Seconds, whatever goes on."""
-
-
-class Heartbeat:
-    """Longest time between two ticks of a timer in the window's thread, in seconds."""
-
-    def __enter__(self) -> Heartbeat:
-        self.worst, self._last = 0.0, time.perf_counter()
-        self._timer = QTimer()
-        self._timer.setInterval(10)
-        self._timer.timeout.connect(self._tick)
-        self._timer.start()
-        return self
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.worst, self._last = max(self.worst, now - self._last), now
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.stop()
 
 
 class Bench:
@@ -257,8 +238,9 @@ def main() -> int:
         return 2
     annotating.AUTOSAVE_FOLDER = Path(tempfile.mkdtemp())
     kept = {"model": "voc-compact", "device": "auto", "live": False}
-    preferences.recall, preferences.remember = kept.__getitem__, kept.__setitem__
-    load = os.getloadavg()[0]
+    preferences.recall = lambda name: kept[name]
+    preferences.remember = lambda name, value: kept.__setitem__(name, value)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")  # Windows has none
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     threads = f"{torch.get_num_threads()} threads, load {load:.1f} before"
     told = f"{machine}, {threads}; 512×512, 21 classes; gaps: at most {1000 * LONGEST_GAP:.0f} ms"

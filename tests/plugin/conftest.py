@@ -68,7 +68,7 @@ def collections(monkeypatch: pytest.MonkeyPatch) -> None:
     if gc.get_freeze_count() < MANY_OBJECTS:
         gc.collect()
         gc.freeze()
-    monkeypatch.setattr(garbage, "set_apart", lambda: None)
+    monkeypatch.setattr(garbage, "set_apart", lambda **_: None)
     monkeypatch.setattr(garbage, "join_again", lambda: None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.util
 import os
 import sys
 import threading
@@ -16,75 +17,47 @@ from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
 
+from napari_deepcrf.plugin.workers import SWITCH_INTERVAL_S
+
 MANY_OBJECTS = 100_000
 LIMIT_S = 0.2 if os.environ.get("CI") else 0.1
 
 
-class Heartbeat:
-    """Longest gap between two ticks of a timer in the GUI thread, the machine's load left out.
-
-    A gap comes from work of the GUI thread, from another thread that keeps the interpreter lock, or
-    from other programs: then some thread of ours is ready to run and has no processor, which Linux
-    counts. What our Python threads waited in that way is no fault of theirs and is taken off.
-    ``own`` is the longest work of the GUI thread alone between two ticks, on any machine.
-    """
-
-    def __enter__(self):
-        self.worst = self.own = 0.0
-        self._used = time.thread_time()
-        self._last, self._waited = time.monotonic(), waiting_times()
-        self._timer = QTimer()
-        self._timer.setInterval(10)
-        self._timer.timeout.connect(self._tick)
-        self._timer.start()
-        return self
-
-    def _tick(self):
-        now, waited = time.monotonic(), waiting_times()
-        # one may wait for the lock of another that waits for a processor: their waits add up
-        unfed = sum(waited[t] - self._waited.get(t, 0.0) for t in waited)
-        self.worst = max(self.worst, now - self._last - unfed)
-        self._last, self._waited = now, waited
-        used = time.thread_time()
-        self.own, self._used = max(self.own, used - self._used), used
-
-    def check(self):
-        """Bound both; native threads, which wait uncounted, stretch gaps on a crowded machine."""
-        waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # Windows has none
-        crowding = max(1.0, waiting / (os.cpu_count() or 1))
-        assert self.own < LIMIT_S
-        assert self.worst < LIMIT_S * crowding
-
-    def __exit__(self, *_):
-        self._timer.stop()
+def load_heartbeat():
+    """The class that `benchmarks/widget.py` measures with."""
+    path = Path(__file__).parents[2] / "benchmarks" / "heartbeat.py"
+    spec = importlib.util.spec_from_file_location("heartbeat", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Heartbeat
 
 
-def waiting_times():
-    """Seconds that each of our Python threads was ready to run and did not; zeros elsewhere."""
-    times = {0: 0.0}
-    for thread in threading.enumerate():
-        try:
-            line = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
-        except OSError:
-            continue
-        times[thread.native_id] = int(line.split()[1]) / 1e9
-    return times
+Heartbeat = load_heartbeat()
+
+
+def check(beat):
+    """Bound both; native threads, which wait uncounted, stretch gaps on a crowded machine."""
+    waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # Windows has none
+    crowding = max(1.0, waiting / (os.cpu_count() or 1))
+    assert beat.own < LIMIT_S
+    assert beat.fed < LIMIT_S * crowding
 
 
 def test_the_heartbeat_notices_work_in_the_window_and_a_kept_lock(qtbot, settle):
     with Heartbeat() as calm:
         settle(0.2)
-    calm.check()
+    check(calm)
     with Heartbeat() as beat:
         QTimer.singleShot(20, lambda: time.sleep(3 * LIMIT_S))
         settle(5 * LIMIT_S)
-    assert beat.worst > LIMIT_S
+    assert beat.fed > LIMIT_S
     with Heartbeat() as beat:
-        thread = threading.Thread(target=keep_the_lock, args=(3 * LIMIT_S,))
+        # longer: who waits for the lock wakes again and again, and on a crowded machine waits then
+        thread = threading.Thread(target=keep_the_lock, args=(10 * LIMIT_S,))
         thread.start()
-        settle(5 * LIMIT_S)
+        settle(12 * LIMIT_S)
         thread.join()
-    assert beat.worst > LIMIT_S
+    assert beat.fed > LIMIT_S
 
 
 def keep_the_lock(seconds):
@@ -120,7 +93,7 @@ def test_segmenting_and_sliding_leave_the_window_fluid(app, settle):
             settle(0.02)
         app.idle()
         app.after(lambda: app.dock.crf_panel.iterations.setValue(4))
-    beat.check()
+    check(beat)
 
 
 def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
@@ -129,7 +102,7 @@ def test_loading_a_model_leaves_the_window_fluid(app, wait_until):
         app.dock.model_choice.load("voc-compact")
         wait_until(lambda: app.dock.session.model is not old)
         app.idle()
-    beat.check()
+    check(beat)
 
 
 def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, shorten_recipe, tmp_path):
@@ -147,17 +120,16 @@ def test_training_leaves_the_window_fluid(app, wait_until, monkeypatch, shorten_
         app.dock.train()
         wait_until(lambda: app.dock.learning.on_trial)
         app.idle()  # layers come and go at the end
-    beat.check()
-    assert all(f"photo [{view}]" in app.viewer.layers for view in ("before", "after", "changed"))
+    check(beat)
+    assert app.viewer.layers["photo [after]"].visible
 
 
-def test_what_was_set_apart_is_freed_nevertheless(open_app, photo, settle):
+def test_what_was_set_apart_is_freed_nevertheless(open_app, photo, wait_until):
     app = open_app(photo)
     assert gc.get_freeze_count() > MANY_OBJECTS
     image = weakref.ref(app.viewer.layers["photo"])
     app.viewer.layers.remove("photo")
-    settle(0.2)
-    assert image() is None
+    wait_until(lambda: image() is None)
     assert gc.get_freeze_count() > MANY_OBJECTS
 
 
@@ -179,7 +151,9 @@ def callbacks(viewer):
 
 
 def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer, wait_until):
+    interval = sys.getswitchinterval()
     app = open_app(photo)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
     app.segment()
     app.dock.annotate()
     app.dock.crf_panel.sliders["theta_alpha"][0].slider.setValue(400)  # timers run
@@ -196,6 +170,7 @@ def test_a_closed_dock_leaves_nothing_behind(open_app, photo, make_napari_viewer
     assert callbacks(app.viewer) == callbacks(plain)
     assert QThreadPool.globalInstance().activeThreadCount() == 0
     assert session.cache is None
+    assert sys.getswitchinterval() == interval
     assert gc.get_freeze_count() < MANY_OBJECTS
     ours = [w for w in QApplication.allWidgets() if type(w).__module__.startswith("napari_deep")]
     assert ours == []

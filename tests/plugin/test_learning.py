@@ -255,36 +255,50 @@ def test_old_and_new_model_are_compared(app, wait_until, monkeypatch):
     history, panel = app.layer("history"), app.dock.train_panel
     app.dock.train()
     wait_until(lambda: "photo [training preview]" in app.viewer.layers)
-    preview = app.viewer.layers["photo [training preview]"]
-    assert preview.data.shape == (61, 83)
+    layer = app.viewer.layers["photo [training preview]"]
+    assert layer.data.shape == (61, 83)
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()
-    assert app.viewer.layers["photo [after]"] is preview
-    layers = {view: app.viewer.layers[f"photo [{view}]"] for view in panel.views}
-    before, after, changed = (layers[view].data for view in ("before", "after", "changed"))
-    np.testing.assert_array_equal(changed, before != after)
-    assert f"{100 * changed.mean():.1f} %" in panel.changed.text()
-    np.testing.assert_array_equal(after, app.dock.session.result.labels)
-    assert [layer.visible for layer in layers.values()] == [False, True, False]
+    number = len(app.viewer.layers)
+    shown = {}
+    for view, button in panel.views.items():
+        button.click()
+        app.idle()
+        shown[view] = layer.data.copy()
+        assert layer.name == f"photo [{view}]"
+        assert layer.visible
+        assert [name for name, other in panel.views.items() if other.isChecked()] == [view]
+    np.testing.assert_array_equal(shown["changed"], shown["before"] != shown["after"])
+    assert tuple(layer.features["class"]) == ("same", "changed")
+    assert f"{100 * shown['changed'].mean():.1f} %" in panel.changed.text()
+    np.testing.assert_array_equal(shown["after"], app.dock.session.result.labels)
+    assert len(app.viewer.layers) == number  # one layer shows them all
     assert not history.visible
-    panel.views["before"].click()
-    assert [layer.visible for layer in layers.values()] == [True, False, False]
-    assert panel.views["before"].isChecked()
-    assert not panel.views["after"].isChecked()
     panel.keep.click()
     app.idle()
-    assert not any(layer in app.viewer.layers for layer in layers.values())
+    assert layer not in app.viewer.layers
     assert history.visible
     assert panel.changed.isHidden()
+
+
+def test_a_removed_comparison_comes_back_when_a_view_is_asked_for(app, wait_until):
+    two_strokes(app)
+    app.dock.train()
+    wait_until(lambda: app.dock.learning.on_trial)
+    app.idle()
+    app.viewer.layers.remove("photo [after]")
+    app.dock.train_panel.views["before"].click()
+    app.idle()
+    assert app.viewer.layers["photo [before]"].visible
 
 
 def test_the_image_may_go_while_the_comparison_is_shown(app, wait_until):
     two_strokes(app)
     app.dock.train()
-    wait_until(lambda: "photo [before]" in app.viewer.layers)  # the others come in later turns
+    wait_until(lambda: "photo [after]" in app.viewer.layers)
     app.viewer.layers.remove("photo")
     app.idle()
-    assert not any("[before]" in x.name or "[after]" in x.name for x in app.viewer.layers)
+    assert not any("[after]" in layer.name for layer in app.viewer.layers)
     assert app.dock.train_panel.changed.isHidden()
     app.dock.learning.revert()
     app.idle()

@@ -14,6 +14,7 @@ def app(open_app, photo, settle, monkeypatch):
     monkeypatch.setattr(sliding, "WHOLE_AFTER_MS", 60)
     app = open_app(photo, show=True, scale=(2, 2), translate=(10, -4))
     app.segment()
+    app.viewer.reset_view()  # the dock has taken of the window's width
     settle(0.2)
     return app
 
@@ -23,16 +24,21 @@ def part_of(app):
     return next((layer for layer in app.viewer.layers if layer.name == name), None)
 
 
+def shows_part(app):
+    return part_of(app).visible
+
+
 def test_the_part_comes_while_sliding_and_the_whole_afterwards(app, wait_until):
     results, session = [], app.dock.session
     session.result_changed.connect(results.append)
     history = app.layer("history")
     slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
+    part = part_of(app)
+    assert not part.visible  # it came with the result: while one slides is no time to add a layer
     slider.setSliderDown(True)
     for position in (420, 520, 620):
         slider.setSliderPosition(position)
-        wait_until(lambda: part_of(app) is not None and not app.dock.runner.is_busy())
-    part = part_of(app)
+        wait_until(lambda: part.visible and not app.dock.runner.is_busy())
     assert results == []
     assert not session.fresh
     wait_until(lambda: part.visible and not history.visible)
@@ -54,8 +60,7 @@ def test_the_part_comes_while_sliding_and_the_whole_afterwards(app, wait_until):
     slider.setSliderDown(False)
     app.idle()
     assert history.visible
-    app.dock.segmenting.sliding._tidy.start(1)
-    wait_until(lambda: part not in app.viewer.layers)
+    assert not part.visible
 
 
 def test_only_what_is_seen_is_refined(app, wait_until, settle):
@@ -64,23 +69,30 @@ def test_only_what_is_seen_is_refined(app, wait_until, settle):
     slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
     slider.setSliderDown(True)
     slider.setSliderPosition(500)
-    wait_until(lambda: part_of(app) is not None)
+    wait_until(lambda: shows_part(app))
     height, width = part_of(app).data.shape
     assert 8 <= height < 61 or 8 <= width < 83
     app.viewer.layers.remove(part_of(app))  # the user's right
     slider.setSliderDown(False)
     app.idle()
     assert app.dock.session.fresh
+    slider.setSliderDown(True)
+    slider.setSliderPosition(600)
+    wait_until(lambda: part_of(app) is not None and shows_part(app))  # made anew
+    slider.setSliderDown(False)
+    app.idle()
 
 
 def test_another_image_ends_it(app, photo, wait_until):
     slider = app.dock.crf_panel.sliders["theta_alpha"][0].slider
     slider.setSliderDown(True)
     slider.setSliderPosition(500)
-    wait_until(lambda: part_of(app) is not None)
+    wait_until(lambda: shows_part(app))
     app.viewer.layers["photo"].data = photo[::-1].copy()
-    assert part_of(app) is None
+    assert not shows_part(app)
     assert app.layer("history").visible
     slider.setSliderDown(False)
     app.idle()
     assert not app.dock.session.fresh
+    app.viewer.add_image(photo[:30].copy(), name="other")
+    wait_until(lambda: part_of(app) is None)  # it is of the first image

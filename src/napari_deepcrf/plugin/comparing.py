@@ -1,4 +1,4 @@
-"""Old and new model after a training, one over the other: before, after, and what changed."""
+"""What a training does to the image, in one layer: previews, then the old and the new model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
+from napari_deepcrf.plugin.overlay import Labelling, Overlay
 from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session.comparison import compare
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.geometry import Placement
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
     from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.comparison import Comparison
 
-CHANGED_COLOUR = (255, 60, 200)
+PREVIEW = "training preview"
+CHANGED_COLOURS = ((0, 0, 0), (255, 60, 200))
+"""Of pixels whose class is the same, and of the others."""
 
 
 class Comparing(Coordinator):
-    """Segments the image with both models and shows one of the outcomes at a time.
+    """Shows how a training goes, then segments the image with both models and shows the outcomes.
 
-    The layers lie exactly over each other, so that panning and zooming go for all of them.
+    One layer shows them all, by turns.
     """
 
     def __init__(self, context: Context, panel: TrainPanel, parent: QObject) -> None:
         super().__init__(context, parent)
         self._panel = panel
-        self._layers: dict[str, Labels] = {}
-        self._leaving: list[Labels] = []
-        self._visible: dict[Any, bool] = {}
+        self._overlay = Overlay(context, "comparison", self)
+        self._place: tuple[Image, Placement] | None = None
+        self._views: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
+        self._hidden: list[Labels] = []
         self._job: Job | None = None
         self._step_runner = StepRunner(self)
         panel.view_chosen.connect(self.show)
@@ -45,27 +48,29 @@ class Comparing(Coordinator):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether layers are about to come or go."""
-        return self._step_runner.is_waiting
+        """Whether a layer is about to come or go."""
+        return self._overlay.is_waiting or self._step_runner.is_waiting
 
-    def compare(
-        self,
-        old: tuple[DeepCRF, CRFSettings],
-        new: tuple[DeepCRF, CRFSettings],
-        preview: Labels | None,
-    ) -> None:
-        """Compare two models on the image chosen now, if there is one.
+    @property
+    def is_comparing(self) -> bool:
+        """Whether two models are compared, or are about to be."""
+        return self._job is not None
 
-        ``preview`` is a labels layer over that image, which becomes the new model's.
-        """
-        self.clear()
+    def preview(self, event: Any) -> None:
+        """Show a `Preview` of the image chosen now; others are left out."""
+        place = self._place_of(event.key)
+        if place is not None:
+            self._end()
+            self._lay(place, PREVIEW, event.labels, self.context.classes.names)
+
+    def compare(self, old: tuple[DeepCRF, CRFSettings], new: tuple[DeepCRF, CRFSettings]) -> None:
+        """Compare two models on the image chosen now, if there is one."""
+        self._end()
         image, device = self.session.image, self.session.device
-        if preview is not None:
-            self._layers["after"] = preview
-            preview.visible = False
         if image is None:
             self.clear()
             return
+        self._overlay.hide()
 
         def make() -> Job:
             steps = lambda: compare(image, old, new, device)  # noqa: E731 - the job's generator
@@ -75,74 +80,71 @@ class Comparing(Coordinator):
 
     def receive(self, event: Comparison) -> None:
         """Show what the two models make of the image."""
-        plane, image = self.context.choice.plane, self.context.choice.layer
-        if plane is None or image is None or plane.source.key != event.image_key:
+        place = self._place_of(event.image_key)
+        if place is None:
             self.clear()
             return
-        self._step_runner.run(self._show(event, image, plane.placement))
-
-    def _show(self, event: Comparison, image: Any, placement: Placement) -> Iterator[None]:
-        yield from self._remove()
-        changed = event.changed
-        for view, labels, names in (
-            ("before", event.before, event.before_names),
-            ("after", event.after, event.after_names),
-            ("changed", changed.astype(np.uint8), ("same", "changed")),
-        ):
-            name = f"{image.name} [{view}]"
-            layer = self._layers.get(view)
-            if layer is None:
-                layer = label_layer(
-                    labels, placement, name=name, role="comparison", opacity=0.6, visible=False
-                )
-            else:
-                layer.data, layer.name = on_axes_of(placement, labels), name
-            own = ((0, 0, 0), CHANGED_COLOUR)
-            colours = own if view == "changed" else self.context.colours(names)
-            show_classes(layer, names, colours)
-            yield
-            if image not in self.viewer.layers:
-                self.clear()
-                return
-            if view not in self._layers:
-                self.add_layer(layer)
-                self._layers[view] = layer
-                yield
-        self._panel.show_changed(float(changed.mean()), image.name)
+        self._views = {
+            "before": (event.before, event.before_names),
+            "after": (event.after, event.after_names),
+            "changed": (event.changed.view(np.uint8), ("same", "changed")),
+        }
+        self._panel.show_changed(float(event.changed.mean()), place[0].name)
+        self._place = place
         self.show("after")
 
     def show(self, view: str) -> None:
-        """Show one of the panel's views; the others, and the result's own labels, are hidden."""
-        for other in self.viewer.layers:
-            if other.metadata.get("deepcrf") in ("history", "labels"):
-                self._visible.setdefault(other, other.visible)
+        """Show one of the panel's views; the result's own labels are hidden."""
+        self._step_runner.run(self._show(view))
+
+    def _show(self, view: str) -> Iterator[None]:
+        for other in list(self.viewer.layers):
+            if other.visible and other.metadata.get("deepcrf") in ("history", "labels"):
+                self._hidden.append(other)
                 other.visible = False
-        for name, layer in self._layers.items():
-            layer.visible = name == view
-        self._panel.show_view(view)
+                yield
+        if self._place is not None and view in self._views:
+            self._lay(self._place, view, *self._views[view])
+            self._panel.show_view(view)
 
     def clear(self) -> None:
-        """Take the comparison away, one under way too, and show again what it hid."""
+        """Take the layer away, end a comparison under way and show again what it hid."""
+        self._end()
+        self._place = None
+        self._overlay.clear()
+
+    def _end(self) -> None:
+        """Show again what a comparison hid, and end one under way."""
         if self._job is not None:
             self.session.cancel(self._job)
-            self._job = None
-        layers, self._layers = self._layers, {}
-        for layer in layers.values():
-            layer.visible = False
-        self._leaving += layers.values()
-        hidden, self._visible = self._visible, {}
-        for other, visible in hidden.items():
-            other.visible = visible
+        self._job, self._views = None, {}
+        self._step_runner.run(self._bring_back())
         self._panel.show_changed(None, "")
-        self._step_runner.run(self._remove())
 
-    def _remove(self) -> Iterator[None]:
-        while self._leaving:
-            layer = self._leaving.pop()
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-                yield
+    def _bring_back(self) -> Iterator[None]:
+        while self._hidden:
+            self._hidden.pop().visible = True
+            yield
+
+    def _place_of(self, image_key: object) -> tuple[Image, Placement] | None:
+        plane, image = self.context.choice.plane, self.context.choice.layer
+        if plane is None or image is None or plane.source.key != image_key:
+            return None
+        return image, plane.placement
+
+    def _lay(
+        self,
+        place: tuple[Image, Placement],
+        title: str,
+        labels: np.ndarray,
+        names: tuple[str, ...],
+    ) -> None:
+        self._place = image, placement = place
+        colours = CHANGED_COLOURS if title == "changed" else self.context.colours(names)
+        name = f"{image.name} [{title}]"
+        self._overlay.show(Labelling(name, labels, placement, names, colours))
 
     def _on_removed(self, event: Any) -> None:
-        self._layers = {n: layer for n, layer in self._layers.items() if layer is not event.value}
-        self._visible.pop(event.value, None)
+        self._hidden = [layer for layer in self._hidden if layer is not event.value]
+        if self._place is not None and event.value is self._place[0]:
+            self.clear()

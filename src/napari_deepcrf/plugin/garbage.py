@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LOADING = ("warm-up", "kernels")
 """Kinds of jobs that load libraries."""
+MANY_OBJECTS = 30_000
+"""A full collection looks through so many in some 20 ms."""
+REJOIN_AFTER_MS = 1500
+"""How long after a layer was removed: then none is being removed any more."""
 
 
 @contextmanager
@@ -42,8 +46,10 @@ def loading_what_lasts() -> Iterator[None]:
             gc.enable()
 
 
-def set_apart() -> None:
-    """Let collections pass over what is there now."""
+def set_apart(*, collect: bool = False) -> None:
+    """Let collections pass over what is there now, after a last one if asked to ``collect``."""
+    if collect:
+        gc.collect()
     gc.freeze()
 
 
@@ -55,15 +61,17 @@ def join_again() -> None:
 class LastingObjects(QObject):
     """Sees to it that what was set apart is freed nevertheless when it is done with.
 
-    A layer that was open when the libraries were loaded, and the viewer itself, are set apart with
-    them. When such a layer is removed, or the dock closed, all join the rest again.
+    Set apart are the libraries, with the layers that were open when they were loaded and the viewer
+    itself, and the layers of a first result: visuals and controls of one are some 10,000 objects.
+    When such a layer is removed all join the rest, once, a moment later, and are set apart anew.
+    When the dock is closed they join for good.
     """
 
     def __init__(self, viewer: Viewer, runner: Runner, cleanup: ExitStack, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._layers: WeakSet[Layer] = WeakSet()
-        self._later = single_shot(self, 0, self._set_apart)
+        self._later = single_shot(self, REJOIN_AFTER_MS, self._rejoin)
         runner.ended.connect(self._on_ended)
         follow(cleanup, self._on_removed, viewer.layers.events.removed)
         cleanup.callback(join_again)
@@ -72,13 +80,17 @@ class LastingObjects(QObject):
     def _on_ended(self, job: Job) -> None:
         if job.kind in LOADING:
             self._layers.update(self._viewer.layers)
+        elif job.kind == "measure" and len(gc.get_objects()) > MANY_OBJECTS:
+            self._set_apart()  # a result is shown, and nothing else is wanted now
 
     def _on_removed(self, event: Any) -> None:
         if event.value in self._layers:
-            join_again()
             self._later.start()
 
+    def _rejoin(self) -> None:
+        join_again()
+        self._set_apart()
+
     def _set_apart(self) -> None:
-        gc.collect()  # what was removed first: afterwards nobody would look at it any more
-        set_apart()
+        set_apart(collect=True)  # afterwards nobody would look at garbage any more
         self._layers = WeakSet(self._viewer.layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,21 @@ def on_axes_of(placement: Placement, data: np.ndarray, *, leading: int = 0) -> n
     if max(placement.lengths, default=1) == 1:
         return whole
     return np.broadcast_to(whole, (*own, *placement.lengths, *plane))
+
+
+def refill(
+    layer: Layer, data: np.ndarray, placed: Mapping[str, Any], before: Mapping[str, Any]
+) -> None:
+    """Give a layer other data, and a transform where that differs from the one before.
+
+    Both transforms are arguments of a layer, as from ``Placement.layer_kwargs``.
+    """
+    resized = data.shape != layer.data.shape
+    layer.data = data
+    for name, value in placed.items():
+        # a translation makes napari measure a hidden layer again, which new data does not
+        if (resized and name == "translate") or not np.array_equal(value, before[name]):
+            setattr(layer, name, value)
 
 
 def show_classes(

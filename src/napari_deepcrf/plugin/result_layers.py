@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_deepcrf.plugin.context import add_layer
-from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
+from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, refill, show_classes
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -130,14 +130,8 @@ class ResultLayers:
 
     def _update(self, shown: _Shown, role: Role, placement: Placement) -> None:
         layer, result = shown.layers[role], shown.result
-        data = _data(role, result, placement)
-        resized = data.shape != layer.data.shape
-        layer.data = data
-        before, options = shown.placed[role], _options(role, result, placement)
-        for name, value in options.items():
-            # a translation makes napari measure a hidden layer again, which new data does not
-            if (resized and name == "translate") or not np.array_equal(value, before[name]):
-                setattr(layer, name, value)
+        options = _options(role, result, placement)
+        refill(layer, _data(role, result, placement), options, shown.placed[role])
         shown.placed[role] = options
         if role in ("labels", "history"):
             show_classes(layer, result.class_names, self._colours(result.class_names))

@@ -182,6 +182,8 @@ class Segmenting(Coordinator):
         history = self._layers.get("history")
         at_end = history is None or self._position("update") >= history.data.shape[0] - 1
         yield from self._layers.steps(result, owner, plane.source.name, plane.placement)
+        if owner is self.context.choice.layer:
+            yield from self.sliding.prepare(owner, plane.placement)
         if at_end:
             self._move("update", result.iterations)
         if first:

@@ -9,13 +9,12 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
+from napari_deepcrf.plugin.overlay import Labelling, Overlay
 from napari_deepcrf.plugin.qt import Signal, single_shot
-from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session.region import Region, visible_region
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Image
 
     from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.panels.crf_panel import CRFPanel
@@ -27,8 +26,6 @@ LARGE = 3_000_000
 MOST_PIXELS = 400_000
 """Pixels of a part at most, however many the screen has."""
 PART_AFTER_MS, WHOLE_AFTER_MS = 40, 300
-TIDY_AFTER_MS = 5000
-"""How long the part's layer waits, hidden, for the next slide: to remove one takes napari long."""
 
 
 class Sliding(Coordinator):
@@ -45,15 +42,14 @@ class Sliding(Coordinator):
     ) -> None:
         super().__init__(context, parent)
         self._layers, self._panel = layers, panel
-        self._shown: Labels | None = None
+        self._overlay = Overlay(context, "region", self)
+        self._owner: Image | None = None
         self._hidden: Any = None
         self._part = single_shot(self, PART_AFTER_MS, self._refine_region)
         self._whole = single_shot(self, WHOLE_AFTER_MS, self._refine_whole)
-        self._tidy = single_shot(self, TIDY_AFTER_MS, self._remove)
-        self._step_runner = StepRunner(self)
         self.session.region_ready.connect(self._show)
         self.session.result_changed.connect(self._hide)
-        self.session.image_changed.connect(self.clear)
+        self.session.image_changed.connect(self._turn)
         self.follow(self._on_removed, self.viewer.layers.events.removed)
         context.cleanup.callback(self.stop)
 
@@ -61,53 +57,55 @@ class Sliding(Coordinator):
     def is_waiting(self) -> bool:
         """Whether a part or the whole is about to be asked for."""
         timers = self._part.isActive() or self._whole.isActive()
-        return timers or self._step_runner.is_waiting
+        return timers or self._overlay.is_waiting
 
     def slide(self) -> bool:
         """Follow a change of settings; False if the image is small enough to be done at once."""
         if self._region() is None:
             return False
-        self._tidy.stop()
         self._part.start()
         self._whole.start()
         return True
 
     def stop(self) -> None:
         """Stop the timers."""
-        for timer in (self._part, self._whole, self._tidy):
-            timer.stop()
-        self._step_runner.stop()
+        self._part.stop()
+        self._whole.stop()
 
-    def clear(self, _event: object = None) -> None:
-        """Take the part away and show the label history again."""
+    def prepare(self, image: Image, placement: Placement) -> Iterator[None]:
+        """Add the part's layer, hidden, if the image is large: for a `StepRunner`."""
+        if self._is_large():
+            self._owner = image
+            nothing = np.zeros((1, 1), np.uint8)
+            yield from self._overlay.prepare(self._labelling(image, nothing, placement))
+
+    def _turn(self, _event: object = None) -> None:
+        """Another image, or another of its planes, or other pixels."""
         self._hide()
-        self._remove()
+        if self._owner is not self.context.choice.layer:
+            self._overlay.clear()
 
     def _hide(self, _event: object = None) -> None:
-        self._step_runner.stop()
-        if self._shown is not None:
-            self._shown.visible = False
-            self._tidy.start()
+        self._overlay.hide()
         hidden, self._hidden = self._hidden, None
         if hidden is not None:
             hidden.visible = True
 
-    def _remove(self) -> None:
-        self._tidy.stop()
-        shown, self._shown = self._shown, None
-        if shown is not None and shown in self.viewer.layers:
-            self.viewer.layers.remove(shown)
+    def _is_large(self) -> bool:
+        image = self.session.image
+        if image is None:
+            return False
+        return image.shape[0] * image.shape[1] * len(self.session.class_names) >= LARGE
 
     def _region(self) -> Region | None:
         """What of a large image is visible in the plane; None where the whole is to be done."""
         history, image = self._layers.get("history"), self.session.image
         if history is None or image is None or self.viewer.dims.ndisplay != 2:
             return None
-        if image.shape[0] * image.shape[1] * len(self.session.class_names) < LARGE:
+        if not self._is_large():
             return None
         first, last = np.asarray(history.corner_pixels)[:, -2:]
-        scene = getattr(self.viewer, "scene", self.viewer)  # where napari 0.9 keeps the camera
-        zoom = scene.camera.zoom * float(np.mean(np.abs(history.scale[-2:])))
+        zoom = self.viewer.scene.camera.zoom * float(np.mean(np.abs(history.scale[-2:])))
         return visible_region(tuple(first), tuple(last), image.shape, 1 / zoom, most=MOST_PIXELS)
 
     def _refine_region(self) -> None:
@@ -127,35 +125,17 @@ class Sliding(Coordinator):
             return
         region = event.region
         placement = plane.placement.part(region.top, region.left, region.step)
-        self._tidy.stop()
-        if self._shown is None:
-            self._step_runner.run(self._add(event, placement, f"{image.name} [visible part]"))
-            return
-        options = placement.layer_kwargs()
-        self._shown.data = on_axes_of(placement, event.labels)
-        self._shown.scale, self._shown.translate = options["scale"], options["translate"]
-        self._shown.visible = True
-        self._hide_history()
-
-    def _add(self, event: RegionReady, placement: Placement, name: str) -> Iterator[None]:
-        look: dict[str, Any] = {"opacity": 0.6, "visible": False}
-        layer = label_layer(event.labels, placement, name=name, role="region", **look)
-        names = self.session.class_names
-        show_classes(layer, names, self.context.colours(names))
-        yield
-        self.add_layer(layer)
-        self._shown = layer
-        yield
-        layer.visible = True
-        self._hide_history()
-
-    def _hide_history(self) -> None:
+        self._owner = image
+        self._overlay.show(self._labelling(image, event.labels, placement))
         history = self._layers.get("history")
         if history is not None and history.visible:
             history.visible, self._hidden = False, history
 
+    def _labelling(self, image: Image, labels: np.ndarray, placement: Placement) -> Labelling:
+        names = self.session.class_names
+        colours = self.context.colours(names)
+        return Labelling(f"{image.name} [visible part]", labels, placement, names, colours)
+
     def _on_removed(self, event: Any) -> None:
-        if event.value is self._shown:
-            self._shown = None
         if event.value is self._hidden:
             self._hidden = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +11,14 @@ from qtpy.QtCore import QObject
 from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.comparing import Comparing
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, show_classes
 from napari_deepcrf.plugin.qt import Signal
-from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.comparison import Comparison
 from napari_deepcrf.session.training import TrainingDone
 
 if TYPE_CHECKING:
-    from napari.layers import Labels, Layer
-
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.plugin.annotating import Annotating
-    from napari_deepcrf.plugin.geometry import Placement
     from napari_deepcrf.plugin.panels.train_panel import TrainPanel
     from napari_deepcrf.session import CRFSettings, Job
     from napari_deepcrf.session.learning import Learning
@@ -48,10 +42,7 @@ class TrainingControl(Coordinator):
         super().__init__(context, parent)
         self._learning, self._annotating, self._panel = learning, annotating, panel
         self._comparing = Comparing(context, panel, self)
-        self._step_runner = StepRunner(self)
         self._before: tuple[DeepCRF, CRFSettings] | None = None
-        self._preview: Labels | None = None
-        self._preview_key: object = None
         self._mean_seconds = 0.0
         self._paused = False
         self._saved: Path | None = None
@@ -74,13 +65,11 @@ class TrainingControl(Coordinator):
         self._annotating.pairs_changed.connect(panel.show_pairs)
         panel.pair_toggled.connect(self._annotating.pairing.use)
         panel.show_pairs(self._annotating.pairing.offers())
-        self.context.cleanup.callback(self._step_runner.stop)
-        self.follow(self._on_removed, self.viewer.layers.events.removed)
 
     @property
     def is_waiting(self) -> bool:
         """Whether layers are about to come or go."""
-        return self._comparing.is_waiting or self._step_runner.is_waiting
+        return self._comparing.is_waiting
 
     def train(self) -> None:
         """Start a training on the painted images, or on the folder chosen."""
@@ -112,7 +101,7 @@ class TrainingControl(Coordinator):
         elif kind == "Validated":
             self._panel.add_iou(event.stage, event.step, event.mean_iou)
         elif kind == "Preview":
-            self._show_preview(event)
+            self._comparing.preview(event)
         elif isinstance(event, Comparison):
             self._comparing.receive(event)
         elif isinstance(event, Progress):
@@ -127,49 +116,15 @@ class TrainingControl(Coordinator):
             f"{left // 60}:{left % 60:02d} min left in this stage"
         )
 
-    def _show_preview(self, event: Any) -> None:
-        plane, image = self.context.choice.plane, self.context.choice.layer
-        if plane is None or image is None or plane.source.key != event.key:
-            return
-        self._preview_key = event.key
-        if self._preview is None:
-            self._step_runner.run(self._add_preview(event.labels, image, plane.placement))
-        else:
-            self._preview.data = on_axes_of(plane.placement, event.labels)
-
-    def _add_preview(self, labels: Any, image: Layer, placement: Placement) -> Iterator[None]:
-        name = f"{image.name} [training preview]"
-        look: dict[str, Any] = {"opacity": 0.5, "visible": False}
-        layer = label_layer(labels, placement, name=name, role="preview", **look)
-        classes = self._learning.classes
-        show_classes(layer, classes.names, classes.colours)
-        yield
-        if image not in self.viewer.layers:
-            return
-        self.add_layer(layer)
-        self._preview = layer
-        yield
-        layer.visible = True
-
     def _on_trained(self, event: TrainingDone) -> None:
         how = "Stopped early. " if event.stopped else ""
         self._panel.show_verdict(
             f"{how}The trained model is in use on trial. Keep it, or revert to the one before?"
         )
-        self._step_runner.stop()
-        image, preview = self.session.image, None
-        if image is not None and image.key == self._preview_key:
-            preview, self._preview = self._preview, None
+        if self._before is not None:
+            self._comparing.compare(self._before, (event.model, self.session.settings))
         # napari's activity dock lets events in, the end of the training's worker among them
         self.segment_wanted.emit()
-        if self._before is not None:
-            now = event.model, self.session.settings
-            self._comparing.compare(self._before, now, preview)
-
-    def _remove_preview(self) -> None:
-        self._step_runner.stop()
-        if self._preview is not None and self._preview in self.viewer.layers:
-            self.viewer.layers.remove(self._preview)
 
     def _on_settled(self, kept: bool) -> None:
         self._comparing.clear()
@@ -184,7 +139,8 @@ class TrainingControl(Coordinator):
         self._paused = False
         self._panel.show_running(running)
         if not running:
-            self._remove_preview()
+            if not self._comparing.is_comparing:  # the preview goes
+                self._comparing.clear()
             if self._panel.progress.text() == "Preparing…":
                 self._panel.progress.setText("Nothing trained.")
 
@@ -244,7 +200,3 @@ class TrainingControl(Coordinator):
         places = (Path(self.session.model_name), self._saved)
         found = [path.parent for path in places if path is not None and path.is_file()]
         folders.open_folder(found[0] if found else Path.home())
-
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self._preview:
-            self._preview = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,12 @@ from napari_deepcrf.session.events import Event, Job
 
 LANES = dict.fromkeys(("segment", "refine", "region", "measure", "features", "live"), "crf")
 """Kinds that share cached scores and lattices, and so must not run beside each other."""
+SWITCH_INTERVAL_S = 0.001
+"""How long a worker's Python code keeps the interpreter from the window that asks for it.
+
+To add a layer, or to paint, asks tens of times, as calls of Qt and OpenGL let go of it: the usual
+5 ms make the window twice as slow beside a worker.
+"""
 
 
 def _awaits(job: Job, running: Job) -> bool:
@@ -68,6 +75,8 @@ class Runner(QObject):
         self._running: dict[str, tuple[Job, _Worker]] = {}
         self._waiting: dict[str, Job] = {}
         self._closed = False
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._interval, SWITCH_INTERVAL_S))
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -115,6 +124,7 @@ class Runner(QObject):
         """Stop everything; nothing is relayed afterwards."""
         self._closed = True
         self.cancel()
+        sys.setswitchinterval(self._interval)
 
     @staticmethod
     def _stop(job: Job, worker: _Worker) -> None:

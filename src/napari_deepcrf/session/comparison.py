@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Comparison:
     after: Array
     after_names: tuple[str, ...]
 
-    @property
+    @cached_property
     def changed(self) -> Array:
         """(H, W) bool: pixels whose class has another name now."""
         names = sorted({*self.before_names, *self.after_names})
@@ -72,6 +73,8 @@ def compare(
             compatibility=learned_compatibility(model),
         )
         labels.append(cache.labels(settings))
-    yield Comparison(
+    found = Comparison(
         image.key, labels[0], tuple(old[0].class_names), labels[1], tuple(new[0].class_names)
     )
+    _ = found.changed  # here, where no window waits for it
+    yield found
