@@ -268,7 +268,7 @@ def test_a_run_that_cannot_begin_leaves_the_earlier_model(voc_root, tiny_config,
         pass
     model = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "unary-last.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="not the state of a training run"):
+    with pytest.raises(ValueError, match="expected the state of a training run"):
         list(TrainingRun(config, train, folder=tmp_path).events())
     assert (tmp_path / "model.safetensors").read_bytes() == model
 

@@ -305,5 +305,5 @@ def test_what_was_read_holds_no_file(tmp_path):
 def test_a_damaged_state_is_refused(tmp_path):
     path = tmp_path / "unary-last.safetensors"
     path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00 not json")
-    with pytest.raises(ValueError, match="not the state of a training run"):
+    with pytest.raises(ValueError, match="expected the state of a training run"):
         read_state(path)

@@ -20,7 +20,7 @@ from napari_deepcrf.digests import digest_path
 RECORDS = ".deepcrf"
 """The folder, inside that of the results, with a JSON file for each of them."""
 LEFT_SECONDS = 60
-"""Age at which a file in the making is nobody's any more: writing one takes far less."""
+"""An unfinished file that is older was left by a killed process: writing one takes far less."""
 _LEFT = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
 
 

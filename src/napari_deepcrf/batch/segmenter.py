@@ -100,7 +100,7 @@ class Workers(Protocol):
     """What runs tasks: in this process, or on a cluster."""
 
     def submit(self, task: Task) -> None:
-        """Take one more task, where ``full`` does not say otherwise."""
+        """Take one more task; not to be called while `full`."""
 
     @property
     def full(self) -> bool:

@@ -13,6 +13,7 @@ from napari_deepcrf.data.samples import DatasetError, Sample
 from napari_deepcrf.messages import first_line
 
 Reader = Callable[[Path], NDArray[np.uint8]]
+"""Reads an image (H, W, 3) or labels (H, W)."""
 
 Pairs = Sequence[tuple[Path, Path]]
 """Image and labels file of every sample."""
@@ -27,7 +28,11 @@ def short(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A list of names, in UTF-8 with or without a byte order mark; `DatasetError` for another."""
+    """A list of names in UTF-8, with or without a byte order mark.
+
+    Raises `DatasetError` for another encoding, and for a word of more than `LONGEST_NAME`
+    characters, which is no name.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

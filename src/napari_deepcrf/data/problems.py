@@ -18,7 +18,7 @@ from napari_deepcrf.data.samples import (
 
 @contextmanager
 def collecting(problems: list[str], role: str = "") -> Iterator[None]:
-    """Go on behind a `DatasetError` of the block, its problems kept, each led by ``role``."""
+    """Add a `DatasetError`'s problems, each led by ``role``, and go on behind the block."""
     try:
         yield
     except DatasetError as error:

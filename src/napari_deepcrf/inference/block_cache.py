@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ROOM = 192 << 20
 """Bytes of chunks that are kept: a row of tiles of 16384 RGB pixels and what is around them."""
 FEWEST = 8
-"""Chunks of which fewer than so many would be kept are not kept at all."""
+"""Where fewer chunks than these have room, none is kept."""
 
 
 class BlockCache:

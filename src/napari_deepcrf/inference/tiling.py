@@ -96,7 +96,7 @@ class Surroundings:
 
     @classmethod
     def of(cls, widths: Sequence[float], *, thin: bool = True) -> Surroundings:
-        """Those that kernels of these widths over positions need, in pixels.
+        """What kernels of these widths over positions, in pixels, have to see.
 
         Without ``thin`` every pixel of the halo is taken, for kernels that only filter full grids.
         """

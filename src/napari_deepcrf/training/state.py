@@ -12,6 +12,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from napari_deepcrf.atomic import atomic_write
+from napari_deepcrf.messages import first_line
 
 _GROUPS = "param_groups"
 
@@ -33,9 +34,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     # Beside JSONDecodeError: numbers of too many digits, and brackets nested too deeply.
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not the state of a training run ({error})") from error
+        reason = first_line(error)
+        raise ValueError(f"{path}: expected the state of a training run ({reason})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: not the state of a training run (no JSON object)")
+        raise ValueError(f"{path}: expected the state of a training run (no JSON object)")
     return tensors, values
 
 
