@@ -1,4 +1,15 @@
-"""Two-stage training as generators of events, Qt-free."""
+"""Two-stage training as generators of events, Qt-free.
+
+- `config` holds the recipes; `run` goes through the stages and hands out `events`.
+- `start` makes the model that a run begins with, `run_data` and `batches` what it sees.
+- `loop` is what both stages share: steps, validation, resuming (`state`), by several processes
+  (`distributed`), in mixed `precision`, with an `average` of the weights. `unary_stage` and
+  `joint_stage` are the two.
+- Scribbles of new classes have stages of their own: `scribble_stages`, with `scribble_config`,
+  `scribble_first_fit` and `scribble_fit`.
+- `metrics` measures, `evaluate` measures a model on a dataset, `search` finds a CRF without training.
+- `records` writes down what happens; `report`, `curves` and `preview` show it.
+"""
 
 from typing import TYPE_CHECKING
 
