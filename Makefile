@@ -22,14 +22,16 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
+# Without kept kernels, so that what generates their code is seen at it.
 coverage: $(VENV)/.ready
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=json:coverage.json $(ARGS)
+	NUMBA_CACHE_DIR="$$(mktemp -d)" $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --cov --cov-report=json:coverage.json $(ARGS)
 	$(BIN)/python tools/coverage_table.py coverage.json
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks tools
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate napari_deepcrf
 

@@ -92,7 +92,8 @@ def run(task: Problem, quality: str) -> NDArray[np.float64]:
     if quality == "exact":
         crf = crf.double()
     with torch.no_grad():
-        return crf(task.scores, task.image)[0].double().numpy()
+        marginals: torch.Tensor = crf(task.scores, task.image)[0]
+    return marginals.double().numpy()
 
 
 def run_pydensecrf(task: Problem) -> NDArray[np.float64] | None:

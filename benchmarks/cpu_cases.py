@@ -78,7 +78,8 @@ def ours(given: Work, quality: str = "fast") -> Callable[[], Array]:
 
     def run() -> Array:
         with torch.inference_mode():
-            return crf(scores, image)[0].numpy()
+            marginals: torch.Tensor = crf(scores, image)[0]
+        return marginals.numpy()
 
     return run
 
@@ -99,17 +100,19 @@ def learning(given: Work, quality: str = "fast") -> Callable[[], object]:
 def slider(given: Work, changed: str) -> Callable[[], NDArray[np.int64]]:
     """Labels (H, W) after one slider moved: lattices whose kernel it leaves alone are reused."""
     scores, image = given.tensors
-    values = PARAMETERS.to_dict()
+    before = float(getattr(PARAMETERS, changed))
     prepared = DenseCRF(PARAMETERS, backend="numba").prepare(image)
     moved = 0
 
     def run() -> NDArray[np.int64]:
         nonlocal prepared, moved
         moved += 1
-        parameters = CRFParameters.from_dict(values | {changed: values[changed] + 0.01 * moved})
+        values = PARAMETERS.to_dict() | {changed: before + 0.01 * moved}
+        parameters = CRFParameters.from_dict(values)
         crf = DenseCRF(parameters, iterations=UPDATES, backend="numba")
         with torch.inference_mode():
             prepared = crf.prepare(image, previous=prepared)
-            return crf(scores, image, prepared=prepared)[0].argmax(0).numpy()
+            marginals: torch.Tensor = crf(scores, image, prepared=prepared)[0]
+        return marginals.argmax(0).numpy()
 
     return run

@@ -46,7 +46,7 @@ def make_image(path: Path, side: int) -> None:
     rng = np.random.default_rng(0)
     for y in range(0, side, CHUNK):
         for x in range(0, side, CHUNK):
-            turned = np.rot90(photo, rng.integers(4))
+            turned = np.rot90(photo, int(rng.integers(4)))
             noisy = turned + rng.integers(-8, 9, turned.shape, dtype=np.int16)
             block = noisy.clip(0, 255).astype(np.uint8)
             image[y : y + CHUNK, x : x + CHUNK] = block[: side - y, : side - x]

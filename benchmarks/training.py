@@ -91,6 +91,7 @@ def measure(steps: int) -> Iterator[Row]:
     recipe = named_config("compact")
     assert recipe.unary is not None
     assert recipe.joint is not None
+    sizes = {"unary": recipe.unary.batch_size, "joint": recipe.joint.batch_size}
     recipe = replace(
         recipe,
         unary=replace(recipe.unary, iterations=steps + 1),
@@ -100,7 +101,6 @@ def measure(steps: int) -> Iterator[Row]:
     for event in TrainingRun(recipe, dataset()).events():
         if isinstance(event, StepDone):
             durations.setdefault(event.stage, []).append(event.seconds)
-    sizes = {"unary": recipe.unary.batch_size, "joint": recipe.joint.batch_size}
     for stage, values in durations.items():
         yield Row(stage, sizes[stage], statistics.median(values[1:]))
 
