@@ -7,7 +7,7 @@
   `joint_stage` are the two.
 - Scribbles of new classes have stages of their own: `scribble_stages`, with `scribble_config`,
   `scribble_first_fit` and `scribble_fit`.
-- `metrics` and `evaluate` measure a model on a dataset; `search` looks for the CRF behind a network.
+- `metrics` and `evaluate` measure a model on a dataset; `search` looks for a CRF behind a network.
 - `records` writes down what happens; `report`, `curves` and `preview` show it.
 """
 
