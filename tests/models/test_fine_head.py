@@ -94,6 +94,13 @@ def test_the_smallest_image_is_calibrated_to_finite_features() -> None:
         assert share.features(one).isfinite().all()
 
 
+@pytest.mark.parametrize("size", [(8, 20_000), (20_000, 8)])
+def test_a_thin_image_is_not_reduced_to_nothing(size: tuple[int, int]) -> None:
+    network = FineUnaryNetwork(VGG16(2, width=0.05, head="smallfov"), input_size=40).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, *size)).shape == (1, 2, *size)
+
+
 def test_responses_are_bounded_far_from_anything_seen() -> None:
     far = responses(torch.full((1, 2, 1), 1e6))
     assert far.abs().max() <= 2.5

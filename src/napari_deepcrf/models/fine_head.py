@@ -153,7 +153,7 @@ class FineUnaryNetwork(UnaryNetwork):
         height, width = image.shape[-2:]
         longer = max(height, width)
         view = min(max(longer, SMALLEST_VIEW), LARGEST_VIEW) / longer
-        near = self._hidden(image, (round(height * view), round(width * view)))
+        near = self._hidden(image, (max(1, round(height * view)), max(1, round(width * view))))
         far = self._hidden(image, self.network_size(height, width))
         return [*texture_maps(image), *near, far[-1]]
 
