@@ -41,14 +41,18 @@ def as_channels(image: Any) -> NDArray[np.float32]:
         array = array[:, :, None]
     if array.ndim != 3:
         raise ValueError(f"image: expected (H, W) or (H, W, C), got shape {np.shape(image)}")
-    if min(array.shape[:2]) < MIN_SIDE:
-        raise ValueError(
-            f"image: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, "
-            f"got {array.shape[0]}×{array.shape[1]}"
-        )
+    check_sides(*array.shape[:2])
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise ValueError("image: expected finite values, got NaN or infinity")
     return _grey_levels(array)
+
+
+def check_sides(height: int, width: int) -> None:
+    """Raise ValueError for an image with fewer than `MIN_SIDE` pixels on either side."""
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"image: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, got {height}×{width}"
+        )
 
 
 def _grey_levels(array: NDArray[Any]) -> NDArray[np.float32]:

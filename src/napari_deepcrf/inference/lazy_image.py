@@ -16,7 +16,7 @@ import numpy as np
 from dask.base import compute
 from numpy.typing import NDArray
 
-from napari_deepcrf.data.images import MIN_SIDE
+from napari_deepcrf.data.images import check_sides
 from napari_deepcrf.inference.block_cache import BlockCache
 from napari_deepcrf.messages import first_line
 
@@ -86,11 +86,7 @@ class LazyImage:
         pixels = open_array(image)
         if pixels.ndim != 3:
             raise ValueError(f"image: expected (H, W) or (H, W, C), got shape {pixels.shape[:-1]}")
-        if min(pixels.shape[:2]) < MIN_SIDE:
-            raise ValueError(
-                f"image: expected at least {MIN_SIDE}×{MIN_SIDE} pixels, "
-                f"got {pixels.shape[0]}×{pixels.shape[1]}"
-            )
+        check_sides(*pixels.shape[:2])
         return cls(pixels, GreyLevels.of(pixels))
 
     @property
