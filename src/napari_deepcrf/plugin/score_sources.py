@@ -9,8 +9,8 @@ import numpy as np
 from napari_deepcrf.plugin.images import Revisions, finest
 from napari_deepcrf.session.images import (
     ScoreSource,
-    scores_from_labels,
-    scores_from_probabilities,
+    scores_from_class_indices,
+    scores_from_values,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def probability_source(
         key=revisions.key(layer),
         name=layer.name,
         class_names=names,
-        read=lambda: scores_from_probabilities(np.asarray(data)),
+        read=lambda: scores_from_values(np.asarray(data)),
     )
 
 
@@ -43,7 +43,7 @@ def label_source(
         key=(revisions.key(layer), confidence),
         name=layer.name,
         class_names=names,
-        read=lambda: scores_from_labels(np.array(data), len(names), confidence),
+        read=lambda: scores_from_class_indices(np.array(data), len(names), confidence),
     )
 
 

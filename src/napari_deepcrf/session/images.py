@@ -55,18 +55,21 @@ def first_three_channels(channels: Array) -> Array:
     return rgb
 
 
-def scores_from_probabilities(values: Array) -> Array:
-    """Turn (L, H, W) probabilities or logits into scores.
+def scores_from_values(values: Array) -> Array:
+    """Turn (L, H, W) probabilities or logits into float32 scores.
 
-    Values within 0–1 are taken as probabilities (their logarithm, floored at 1e-6, is
-    returned); anything else as scores already.
+    Values within 0–1 are taken as probabilities, anything else as scores already.
 
     Raises
     ------
     ValueError
         If there are not three axes, fewer than two classes, or values that are not finite.
     """
-    values = np.asarray(values, dtype=np.float32)
+    import torch
+
+    from napari_deepcrf.crf.potentials import scores_from_probabilities
+
+    values = np.array(values, dtype=np.float32)  # a copy: napari's may be read-only or flipped
     if values.ndim != 3 or values.shape[0] < 2:
         raise ValueError(
             f"probabilities: expected (classes, height, width), 2 or more classes first, "
@@ -76,27 +79,27 @@ def scores_from_probabilities(values: Array) -> Array:
         raise ValueError("probabilities: expected finite values, got NaN or infinity")
     if values.min() < 0 or values.max() > 1:
         return values
-    return np.asarray(np.log(np.maximum(values, 1e-6)), dtype=np.float32)
+    return np.asarray(scores_from_probabilities(torch.from_numpy(values)).numpy())
 
 
-def scores_from_labels(labels: Array, num_classes: int, confidence: float) -> Array:
-    """Turn an (H, W) label image into (L, H, W) scores.
+def scores_from_class_indices(indices: Array, num_classes: int, confidence: float) -> Array:
+    """Turn (H, W) class indices, 0 the first class, into (L, H, W) float32 scores.
 
-    The labelled class gets probability ``confidence``, the others share the rest.
+    The class of a pixel gets probability ``confidence``, the others share the rest.
 
     Raises
     ------
     ValueError
-        If the confidence is outside (1/L, 1) or a label has no class.
+        If the confidence is outside (1/L, 1) or an index has no class.
     """
-    labels = np.asarray(labels).astype(np.int64)
-    if not 1 / num_classes < confidence < 1:
-        raise ValueError(f"confidence: expected between 1/{num_classes} and 1, got {confidence:g}")
-    if labels.min() < 0 or labels.max() >= num_classes:
+    import torch
+
+    from napari_deepcrf.crf.potentials import scores_from_labels
+
+    indices = np.asarray(indices).astype(np.int64)
+    if indices.min() < 0 or indices.max() >= num_classes:
         raise ValueError(
-            f"labels: expected values for {num_classes} classes, got up to {labels.max()}"
+            f"labels: expected values for {num_classes} classes, got up to {indices.max()}"
         )
-    other = np.log((1 - confidence) / (num_classes - 1))
-    scores = np.full((num_classes, *labels.shape), other, np.float32)
-    np.put_along_axis(scores, labels[None], np.log(confidence), axis=0)
-    return scores
+    annotation = torch.from_numpy(indices + 1)  # whose 0 is unlabelled
+    return np.asarray(scores_from_labels(annotation, num_classes, confidence=confidence).numpy())
