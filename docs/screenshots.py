@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_deepcrf.plugin import annotating, demo
 
-WINDOW, TALL = demo.WINDOW, 990
+WINDOW, TALL = demo.WINDOW, 980
 """Size of the window in pixels; with its panel of training whole, so high."""
 PANELS = ("crf", "annotate", "train", "tools", "batch")
 

@@ -156,6 +156,7 @@ def test_whether_to_keep_a_model_is_asked_without_scrolling(dock, settle):
     panel.show_verdict("Keep the trained model, or revert to the one before?")
     panel.show_changed(0.02, "photo")
     settle(0.1)
+    assert not panel.progress.isVisible()  # of what is over
     viewport = dock.tabs.currentWidget().viewport()
     for button in (panel.keep, panel.revert, *panel.views.values()):
         assert 0 < button.mapTo(viewport, QPoint(0, button.height())).y() <= viewport.height()

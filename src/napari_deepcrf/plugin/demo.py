@@ -31,11 +31,13 @@ WINDOW = (1280, 860)
 def open_demo(*, show: bool = True) -> tuple[Viewer, DeepCRFWidget]:
     """Open a viewer with the sample photo and the dock; Segment starts as soon as it can."""
     import napari
+    from qtpy.QtCore import QTimer
 
     viewer = napari.Viewer(show=show, title="napari-deepcrf demo")
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-deepcrf", "cat")
     _, dock = viewer.window.add_plugin_dock_widget("napari-deepcrf", "DeepCRF")
+    QTimer.singleShot(0, viewer.reset_view)  # to the room that the dock leaves
     dock.segment_when_ready()
     return viewer, dock
 

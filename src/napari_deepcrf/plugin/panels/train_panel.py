@@ -199,6 +199,7 @@ class TrainPanel(QWidget):
         """Ask to keep or revert, with a text; an empty one hides the question."""
         self.verdict.setText(text)
         self.verdict.setVisible(bool(text))
+        self.progress.setVisible(not text)
         self._verdict_row.setVisible(bool(text))
 
     def apply_theme(self, name: str) -> None:
