@@ -347,6 +347,7 @@ def test_cancel_a_training(app, wait_until, stage):
     assert session.model is old
     assert not app.dock.learning.on_trial
     assert panel.train.isEnabled()
+    assert panel.progress.text() == "Nothing trained."
 
 
 def test_pause_stop_and_keep_the_best(app, wait_until, settle):

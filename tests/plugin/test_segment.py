@@ -124,6 +124,24 @@ def test_a_stack_is_segmented_at_the_plane_shown(open_app, photo):
     assert not app.dock.session.fresh
 
 
+def test_the_plane_is_told_in_a_viewer_whose_steps_are_others(open_app, photo):
+    stack = np.stack([photo[..., k % 3] for k in range(4)])
+    app = open_app(stack, scale=(3, 1, 1), rgb=False)
+    app.viewer.add_points(np.zeros((1, 3)), scale=(0.5, 1, 1))  # finer along z
+    app.viewer.layers.selection.active = app.viewer.layers["photo"]
+    app.viewer.dims.set_point(0, 6.5)
+    assert app.viewer.dims.current_step[0] > 3
+    assert app.dock.image_choice.plane.leading == (2,)
+    app.segment()
+    axis = app.viewer.dims.ndim - 4
+    app.viewer.add_image(photo[..., 0][None].repeat(9, 0)[:, None, None], scale=(0.5, 1, 1, 1, 1))
+    for update in (1, 3, 0):
+        app.dock.view_panel.update_slider.setValue(update)
+        assert app.viewer.dims.point[axis] == update
+        app.viewer.dims.set_point(axis, update + 0.4)
+        assert app.dock.view_panel.update_slider.value() == update
+
+
 def test_lazy_stacks_are_read_plane_by_plane(open_app, photo):
     read = []
 

@@ -40,6 +40,15 @@ def test_stop_ends_a_training_that_is_held(app, wait_until, settle, monkeypatch,
     app.idle()
     assert panel.pause.text() == "Pause"
     assert "Stopped early" in panel.verdict.text()
+    panel.train.click()
+    wait_until(lambda: panel.steps())
+    assert panel.verdict.isHidden()
+    app.dock.status_panel.cancel.click()
+    app.idle()
+    assert "Stopped early" in panel.verdict.text()  # the one before it is on trial as it was
+    panel.revert.click()
+    app.idle()
+    assert panel.progress.text() == "Reverted."
 
 
 def test_a_model_is_saved_under_the_name_that_was_confirmed(app, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import follow
@@ -117,9 +118,9 @@ class ImageChoice(QObject):
             self.plane = None
             self._session.choose_image(None)
             return
-        step = self._viewer.dims.current_step
-        offset = self._viewer.dims.ndim - layer.ndim
-        self.plane = plane_of(layer, tuple(step[max(offset, 0) :]), self.revisions)
+        # the viewer's steps are those of the finest layer on an axis, not of this one
+        position = np.round(layer.world_to_data(self._viewer.dims.point)).astype(int)
+        self.plane = plane_of(layer, tuple(position.tolist()), self.revisions)
         self._session.choose_image(self.plane.source)
 
     def _unwatch(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_deepcrf.plugin.context import add_layer
 from napari_deepcrf.plugin.label_layers import label_layer, on_axes_of, refill, show_classes
+from napari_deepcrf.plugin.stale_marks import StaleMarks
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 Role = Literal["unary", "marginals", "uncertainty", "labels", "history"]
 ROLES: tuple[Role, ...] = ("unary", "marginals", "uncertainty", "labels", "history")
 
-STALE_SUFFIX = " (out of date)"
-STALE_FADE = 0.5
-
 
 @dataclass(eq=False)
 class _Shown:
@@ -32,22 +30,13 @@ class _Shown:
 
     result: Result
     layers: dict[Role, Layer] = field(default_factory=dict)
-    faded: dict[Role, tuple[float, float]] = field(default_factory=dict)
+    marks: StaleMarks = field(default_factory=StaleMarks)
     placed: dict[Role, dict[str, Any]] = field(default_factory=dict)
 
     def mark(self, *, fresh: bool) -> None:
         """Name and fade the layers as out of date, or take that back."""
-        for role, layer in self.layers.items():
-            if not fresh and role not in self.faded:
-                before = layer.opacity
-                layer.opacity = before * STALE_FADE
-                self.faded[role] = (before, layer.opacity)
-                layer.name = f"{layer.name}{STALE_SUFFIX}"
-            elif fresh and role in self.faded:
-                before, faded = self.faded.pop(role)
-                if layer.opacity == faded:
-                    layer.opacity = before
-                layer.name = layer.name.removesuffix(STALE_SUFFIX)
+        for layer in self.layers.values():
+            self.marks.mark(layer, fresh=fresh)
 
 
 class ResultLayers:
@@ -119,7 +108,6 @@ class ResultLayers:
             for role, own in list(shown.layers.items()):
                 if own is layer:
                     del shown.layers[role]
-                    shown.faded.pop(role, None)
             if not shown.layers and shown is not self._present:
                 del self._images[owner]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.context import Context, Coordinator
-from napari_deepcrf.plugin.images import has_pixels_of
 from napari_deepcrf.plugin.label_layers import recolour
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.plugin.sliding import Sliding
@@ -45,6 +44,8 @@ class Segmenting(Coordinator):
         self._layers = layers
         self._source, self._crf, self._view = source_panel, crf_panel, view_panel
         self._places: dict[Any, tuple[object, Plane]] = {}
+        self._class_names: tuple[str, ...] = ()
+        """Of the result shown last; the class slider begins anew where they change."""
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
         self._step_runner = StepRunner(self)
@@ -148,7 +149,8 @@ class Segmenting(Coordinator):
             return
         self._places = {result.identity.image: place}
         owner, plane = place
-        first = self._layers.get("history") is None
+        first = self._layers.get("history") is None or result.class_names != self._class_names
+        self._class_names = result.class_names
         self._show_in_panels(result)
         self._step_runner.run(self._show(result, owner, plane, first=first))
 
@@ -169,14 +171,7 @@ class Segmenting(Coordinator):
 
     def _mark(self) -> None:
         """Tell results of all images that are out of date from those that are not."""
-        self._layers.mark(self._is_fresh)
-
-    def _is_fresh(self, owner: object, result: Result) -> bool:
-        choice = self.context.choice
-        if owner is choice.layer:
-            return result.identity == self.session.identity
-        same_pixels = has_pixels_of(result.identity.image, owner, choice.revisions)
-        return same_pixels and self.session.would_make(result.identity)
+        self._layers.mark(self.context.is_fresh)
 
     def _show(self, result: Result, owner: object, plane: Plane, *, first: bool) -> Iterator[None]:
         history = self._layers.get("history")
@@ -211,12 +206,13 @@ class Segmenting(Coordinator):
 
     def _position(self, name: str) -> int:
         axis = self._axis(name)
-        return 0 if axis is None else int(self.viewer.dims.current_step[axis])
+        return 0 if axis is None else round(self.viewer.dims.point[axis])
 
     def _move(self, name: str, index: int) -> None:
         axis = self._axis(name)
         if axis is not None:
-            self.viewer.dims.set_current_step(axis, index)
+            # these axes have no scale; the viewer's steps are those of the finest layer
+            self.viewer.dims.set_point(axis, index)
 
     def _name_axes(self) -> None:
         labels = list(self.viewer.dims.axis_labels)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_deepcrf.session.learning import Learning
 
 SUFFIX = ".safetensors"
+QUESTION = "The trained model is in use on trial. Keep it, or revert to the one before?"
 
 
 class TrainingControl(Coordinator):
@@ -43,6 +44,7 @@ class TrainingControl(Coordinator):
         self._learning, self._annotating, self._panel = learning, annotating, panel
         self._comparing = Comparing(context, panel, self)
         self._before: tuple[DeepCRF, CRFSettings] | None = None
+        self._question = QUESTION
         self._mean_seconds = 0.0
         self._paused = False
         self._saved: Path | None = None
@@ -118,9 +120,8 @@ class TrainingControl(Coordinator):
 
     def _on_trained(self, event: TrainingDone) -> None:
         how = "Stopped early. " if event.stopped else ""
-        self._panel.show_verdict(
-            f"{how}The trained model is in use on trial. Keep it, or revert to the one before?"
-        )
+        self._question = f"{how}{QUESTION}"
+        self._panel.show_verdict(self._question)
         if self._before is not None:
             self._comparing.compare(self._before, (event.model, self.session.settings))
         # napari's activity dock lets events in, the end of the training's worker among them
@@ -141,7 +142,9 @@ class TrainingControl(Coordinator):
         if not running:
             if not self._comparing.is_comparing:  # the preview goes
                 self._comparing.clear()
-            if self._panel.progress.text() == "Preparing…":
+            if self._learning.on_trial:  # also after another training that was cancelled
+                self._panel.show_verdict(self._question)
+            else:
                 self._panel.progress.setText("Nothing trained.")
 
     def pause(self) -> None:
