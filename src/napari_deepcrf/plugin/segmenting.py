@@ -149,8 +149,7 @@ class Segmenting(Coordinator):
             return
         self._places = {result.identity.image: place}
         owner, plane = place
-        first = self._layers.get("history") is None or result.class_names != self._class_names
-        self._class_names = result.class_names
+        first = self._layers.get("history") is None
         self._show_in_panels(result)
         self._step_runner.run(self._show(result, owner, plane, first=first))
 
@@ -181,7 +180,8 @@ class Segmenting(Coordinator):
             yield from self.sliding.prepare(owner, plane.placement)
         if at_end:
             self._move("update", result.iterations)
-        if first:
+        if first or result.class_names != self._class_names:  # here: a later result cuts this short
+            self._class_names = result.class_names
             self._name_axes()
             chosen = result.largest_class
             self._move("class", result.classes.index(chosen) if chosen in result.classes else 0)
