@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from screenshots import process, wait
 
 WINDOW, WIDTH = (1060, 760), 760
-COLOURS = 80
+COLOURS = 72
 MOST_BYTES = 1_500_000
 STATUS_BAR = 26
 """Pixels at the bottom of the window that are left out: they tell of a mouse that nobody moves."""
@@ -77,6 +77,7 @@ def main(path: Path) -> None:
     viewer, dock = demo.open_demo()
     viewer.window.resize(*WINDOW)
     demo.wait_for_result(dock)
+    viewer.reset_view()
     film = Film(viewer)
     scribble(film, dock)
     train(film, dock)
