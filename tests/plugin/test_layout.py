@@ -191,6 +191,10 @@ def test_what_is_kept_of_a_result_can_be_less(open_app, photo):
     assert panel.memory.text() == "1 MB"
     app.segment()
     whole = app.dock.session.result
+    view = app.dock.view_panel.classes
+    shown = whole.class_names[int(whole.labels.max())]
+    view.setCurrentIndex(whole.class_names.index(shown))
+    view.activated.emit(view.currentIndex())
     panel.keep.setCurrentText("of both only")
     result = app.after(lambda: panel.keep.activated.emit(panel.keep.currentIndex()))
     assert app.dock.session.fresh
@@ -200,11 +204,15 @@ def test_what_is_kept_of_a_result_can_be_less(open_app, photo):
     marginals = app.layer("marginals")
     assert marginals.data.shape == (len(result.classes), 1, 61, 83)
     assert marginals.translate[1] == result.iterations
-    names = [app.dock.view_panel.classes.itemText(k) for k in range(len(result.classes))]
+    names = [view.itemText(k) for k in range(len(result.classes))]
     assert tuple(names) == result.kept_names
+    assert view.currentText() == shown  # wherever it is among those kept
     np.testing.assert_array_equal(result.labels, whole.labels)
     app.viewer.cursor.position = (0, 3, 30, 40)
     label = whole.labels[30, 40]
     assert app.dock.readout.text().endswith(f"{whole.marginals[label, -1, 30, 40]:.2f}")
     app.viewer.cursor.position = (0, 1, 30, 40)
     assert app.dock.readout.text() == whole.class_names[whole.history[1, 30, 40]]
+    panel.keep.setCurrentText("all marginals")
+    app.after(lambda: panel.keep.activated.emit(panel.keep.currentIndex()))
+    assert view.currentText() == shown

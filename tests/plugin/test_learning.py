@@ -312,13 +312,13 @@ def test_pairs_of_layers_are_offered_and_ticked(app, photo):
     items = [panel.pairs.item(k) for k in range(panel.pairs.count())]
     assert [item.text() for item in items] == ["photo ← photo [scribbles]", "other ← mine"]
     two_strokes(app)
-    assert [pair.image.name for pair in app.dock.annotating.pairs()] == ["photo"]
+    assert [pair.image.name for pair in app.dock.annotating.pairing.open_pairs()()] == ["photo"]
     items[1].setCheckState(Qt.CheckState.Checked)
-    pairs = app.dock.annotating.pairs()
+    pairs = app.dock.annotating.pairing.open_pairs()()
     assert [pair.image.name for pair in pairs] == ["photo", "other"]
     np.testing.assert_array_equal(pairs[1].annotation, mine.data)
     app.viewer.layers.remove(other)
-    assert [pair.image.name for pair in app.dock.annotating.pairs()] == ["photo"]
+    assert [pair.image.name for pair in app.dock.annotating.pairing.open_pairs()()] == ["photo"]
 
 
 def test_the_image_may_go_while_training(app, wait_until):

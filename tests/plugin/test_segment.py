@@ -97,10 +97,10 @@ def test_planes_of_a_stack_that_are_annotated_are_trained_on(open_app, photo):
     app = open_app(stack, rgb=False)
     app.dock.annotate()
     scribbles = app.dock.annotating.layer
-    assert app.dock.annotating.pairs() == []
+    assert app.dock.annotating.pairing.open_pairs()() == []
     for plane, label in ((3, 2), (1, 1)):
         scribbles.data[plane, 10:14, 5:60] = label
-    pairs = app.dock.annotating.pairs()
+    pairs = app.dock.annotating.pairing.open_pairs()()
     assert [int(pair.annotation.max()) for pair in pairs] == [1, 2]
     np.testing.assert_array_equal(pairs[1].image.read(), stack[3])
     pairs[0].annotation[:] = 7
@@ -176,7 +176,7 @@ def test_channels_are_one_image(open_app, photo):
     app.dock.annotate()
     scribbles = app.dock.annotating.layer
     scribbles.data[2, 10:14, 5:60] = 2
-    (pair,) = app.dock.annotating.pairs()
+    (pair,) = app.dock.annotating.pairing.open_pairs()()
     assert pair.annotation.shape == (61, 83)
     assert pair.annotation[12, 30] == 2
     assert pair.image.read().shape == (61, 83, 3)

@@ -209,3 +209,23 @@ def test_a_zarr_image_is_segmented_in_tiles(open_app, photo, tmp_path):
     labels = zarr.open_group(tmp_path / "labels" / "slide.ome.zarr", mode="r")["0"][:]
     expected = with_settings(app.dock.session.model, app.dock.session.settings)
     np.testing.assert_array_equal(labels, Predictor(expected, device="cpu").labels(photo))
+
+
+def test_labels_of_other_settings_pixels_or_models_are_out_of_date(begin, gate, wait_until):
+    app, layer = begin()
+    gate.let(100)
+    wait_until(lambda: not app.dock.runner.is_busy("batch"))
+    session, image = app.dock.session, app.viewer.layers["photo"]
+    assert (layer.name, layer.opacity) == (NAME, 0.6)
+    session.change_settings(theta_alpha=7)
+    assert (layer.name, layer.opacity) == (f"{NAME} (out of date)", 0.3)
+    session.back_to_learned()
+    assert (layer.name, layer.opacity) == (NAME, 0.6)
+    session.choose_model("another", session.model)
+    assert layer.name == NAME  # the same one by another name
+    image.data = image.data[::-1].copy()
+    assert layer.name == f"{NAME} (out of date)"
+    session.back_to_learned()
+    app.viewer.layers.remove(image)
+    assert layer.name == f"{NAME} (out of date)"
+    assert app.viewer.layers == [layer]

@@ -172,3 +172,17 @@ def test_a_stack_has_planes_and_no_tiles(open_app, photo):
     app.viewer.add_image(photo, name="single")
     assert not panel.tiles.isHidden()
     assert panel.stack_group.isHidden()
+
+
+def test_labels_in_tiles_are_out_of_date_until_they_are_made_anew(open_app, photo, places):
+    app = open_app(photo)
+    before = run(app)
+    app.dock.session.change_settings(iterations=2)
+    assert before.name == f"{NAME} (out of date)"
+    now = run(app)
+    assert now is not before
+    assert now.name == NAME
+    app.dock.session.back_to_learned()
+    app.dock.session.change_settings(iterations=3)
+    assert before.name == NAME
+    assert now.name.startswith(f"{NAME} (out of date)")  # napari numbers equal names

@@ -155,7 +155,7 @@ def test_strokes_of_the_sample_can_be_learned_from(open_app):
     assert set(np.unique(strokes.data)) == {0, 1, 2}
     app.dock.annotate_panel.layer_chosen.emit(strokes)
     assert app.dock.annotating.layer is strokes
-    (pair,) = app.dock.annotating.pairs()
+    (pair,) = app.dock.annotating.pairing.open_pairs()()
     np.testing.assert_array_equal(pair.annotation, strokes.data)
 
 

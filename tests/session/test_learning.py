@@ -59,7 +59,8 @@ def equal(one, two):
 def test_a_training_goes_through_both_stages_and_waits_for_a_verdict(learning, image, scribbles):
     session = learning.session
     old, before = session.model, parameters(session.model)
-    events = take(learning, learning.train([LabelledImage(image, scribbles)], None, "scribbles"))
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
+    events = take(learning, job)
     stages = [e.stage for e in events if isinstance(e, StepDone)]
     assert set(stages) == {"unary", "joint"}
     validated = [e for e in events if isinstance(e, Validated)]
@@ -78,7 +79,7 @@ def test_a_training_goes_through_both_stages_and_waits_for_a_verdict(learning, i
 
 
 def test_stop_keeps_the_best_so_far(learning, image, scribbles):
-    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
     events = []
     for event in job.steps():
         events.append(event)
@@ -93,7 +94,7 @@ def test_stop_keeps_the_best_so_far(learning, image, scribbles):
 def test_cancel_in_either_stage_leaves_the_model(learning, image, scribbles, stage):
     session = learning.session
     old, before = session.model, parameters(session.model)
-    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
     take(learning, job, until=lambda e: isinstance(e, StepDone) and e.stage == stage)
     session.cancel(job)
     assert session.model is old
@@ -104,14 +105,14 @@ def test_cancel_in_either_stage_leaves_the_model(learning, image, scribbles, sta
 def test_a_class_of_ones_own_gets_an_output(learning, image, scribbles):
     learning.classes.add("lizard", (9, 9, 9))
     scribbles[36:39] = 4
-    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
     take(learning, job, until=lambda e: isinstance(e, StepDone) and learning.stop())
     assert learning.session.class_names == ("background", "cat", "dog", "lizard")
 
 
 def test_previews_come_while_it_trains(learning, image, scribbles, monkeypatch):
     monkeypatch.setattr("napari_deepcrf.session.training.PREVIEW_EVERY_S", 0.0)
-    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
     seen = take(learning, job, until=lambda e: isinstance(e, Preview))
     assert seen[-1].labels.shape == image.shape
     assert seen[-1].key == learning.session.image.key
@@ -132,7 +133,7 @@ def folder_of_pairs(root, scribbles, count):
 @pytest.mark.parametrize(("count", "trained"), [(3, "3 images"), (11, "9 images")])
 def test_a_folder_of_pairs_has_its_curves(learning, scribbles, tmp_path, count, trained):
     folder = folder_of_pairs(tmp_path, scribbles, count)
-    events = take(learning, learning.train([], folder, "scribbles"))
+    events = take(learning, learning.train(None, folder, "scribbles"))
     told = [event.text for event in events if isinstance(event, Progress)]
     assert f"Training on {trained}; the IoU is that of " in told[-1]
     assert ("2 held out" in told[-1]) == (count == 11)
@@ -143,7 +144,7 @@ def test_a_folder_of_pairs_has_its_curves(learning, scribbles, tmp_path, count, 
 
 
 def test_a_training_stops_inside_a_step(learning, image, scribbles):
-    job = learning.train([LabelledImage(image, scribbles)], None, "scribbles")
+    job = learning.train(lambda: [LabelledImage(image, scribbles)], None, "scribbles")
     steps = job.steps()
     with interruptible(job.cancelled):
         next(event for event in steps if isinstance(event, StepDone))
@@ -154,11 +155,11 @@ def test_a_training_stops_inside_a_step(learning, image, scribbles):
 
 def test_bad_data_is_named_before_training(learning, image):
     with pytest.raises(ValueError, match=r"^annotations: expected"):
-        learning.train([], None, "scribbles")
+        learning.train(None, None, "scribbles")
     empty = LabelledImage(image, np.zeros(image.shape, np.uint8))
     small = LabelledImage(image, np.ones((3, 3), np.uint8))
     with pytest.raises(ValueError, match=r"2 problems.*no labelled pixel.*labels are 3×3"):
-        take(learning, learning.train([empty, small], None, "scribbles"))
+        take(learning, learning.train(lambda: [empty, small], None, "scribbles"))
 
 
 def test_the_live_fit_follows_the_strokes(learning, scribbles):

@@ -30,7 +30,7 @@ def test_every_layer_that_cannot_be_used_is_named():
         painted("cells", rgb, 2),
         painted("instances", rgb, 258),  # would be class 2 in 8 bits
     ]
-    plan = TrainingPlan(pairs=pairs, class_names=("background", "cell"))
+    plan = TrainingPlan(read_pairs=lambda: pairs, class_names=("background", "cell"))
     with pytest.raises(DatasetError) as caught:
         list(train(plan, threading.Event()))
     assert caught.value.problems == (

@@ -20,7 +20,6 @@ from napari_deepcrf.plugin.label_layers import label_layer, show_classes
 from napari_deepcrf.plugin.pairing import Pairing
 from napari_deepcrf.plugin.qt import Signal, single_shot
 from napari_deepcrf.session.events import Event
-from napari_deepcrf.session.training import LabelledImage
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -113,10 +112,6 @@ class Annotating(Coordinator):
                 self._watched.append(event)
             self._show_classes()
         self._list()
-
-    def pairs(self) -> list[LabelledImage]:
-        """Every annotated plane that is to be trained on."""
-        return self.pairing.pairs()
 
     def scribbles_of(self, plane: Plane | None) -> np.ndarray | None:
         """A copy of the scribbles on a plane of the chosen image."""

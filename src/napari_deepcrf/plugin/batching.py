@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin import folders
+from napari_deepcrf.plugin.batch_marks import BatchMarks, MadeFrom
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.filling import Filling
 from napari_deepcrf.plugin.stack_reader import open_stack
@@ -35,6 +36,7 @@ class Batching(Coordinator):
     def __init__(self, context: Context, panel: BatchPanel, parent: QObject) -> None:
         super().__init__(context, parent)
         self._panel = panel
+        self._marks = BatchMarks(context, self)
         self._filling: Filling | None = None
         self._cut_short: Filling | None = None
         """What a cancelled run filled: the next one of the same goes on from there."""
@@ -69,7 +71,9 @@ class Batching(Coordinator):
             note = self._panel.folder_note if filling is None else self._panel.note
             note.setText(event.text)
         elif isinstance(event, StackOpened) and filling is not None:
-            self.add_layer(filling.open(event))
+            layer = filling.open(event)
+            self.add_layer(layer)
+            self._marks.watch(layer, filling.made_from)
             self._look()
         elif isinstance(event, PlaneDone) and filling is not None and self._sees(event.index):
             filling.refresh()
@@ -81,7 +85,7 @@ class Batching(Coordinator):
             raise ValueError("batch: expected an image, got none")
         device, settings = self.session.device, self.session.settings
         planes, width = open_stack(image), self._panel.planes_width.value()
-        made_from = (choice.revisions.key(image), model, device, settings)
+        made_from = self._marks.made_from(image, model)
         if width and self._panel.planes_width.isEnabled():
             steps = partial(segment_stack_as_volume, planes, model, device, settings, width)
         else:
@@ -91,10 +95,10 @@ class Batching(Coordinator):
         self._close()
         names = tuple(model.class_names)
         colours = self.context.colours(names)
-        self._filling = Filling(job, image, names, colours, self._stop, made_from)
+        self._filling = Filling(job, names, colours, self._stop, made_from)
         return job
 
-    def _stack_of(self, made_from: tuple[object, ...]) -> StackLabels | None:
+    def _stack_of(self, made_from: MadeFrom) -> StackLabels | None:
         """The planes that a cancelled run of just this had done; a new run copies them."""
         earlier = self._cut_short
         return earlier.stack if earlier is not None and earlier.made_from == made_from else None

@@ -12,9 +12,10 @@ from napari_deepcrf.plugin.images import spatial_shape
 from napari_deepcrf.plugin.label_layers import label_layer, show_classes
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_deepcrf.inference.stack import StackLabels
+    from napari_deepcrf.plugin.batch_marks import MadeFrom
     from napari_deepcrf.plugin.palette import RGB
     from napari_deepcrf.session import Job
     from napari_deepcrf.session.batch import StackOpened
@@ -29,18 +30,17 @@ class Filling:
     def __init__(
         self,
         job: Job,
-        image: Image,
         class_names: tuple[str, ...],
         colours: tuple[RGB, ...],
         stop: Callable[..., None],
-        made_from: tuple[object, ...],
+        made_from: MadeFrom,
     ) -> None:
-        self.job, self.image, self.made_from = job, image, made_from
+        self.job, self.image, self.made_from = job, made_from.image, made_from
         self.layer: Labels | None = None
         self._class_names, self._colours, self._stop = class_names, colours, stop
         self.stack: StackLabels | None = None
         """What fills the layer, None where all planes came at once."""
-        image.events.data.connect(stop)
+        self.image.events.data.connect(stop)
 
     def open(self, event: StackOpened) -> Labels:
         """The layer, in the image's place; labels are repeated over its channels."""

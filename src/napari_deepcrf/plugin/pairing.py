@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from napari_deepcrf.session.training import LabelledImage
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
+
+    from napari_deepcrf.plugin.images import Revisions
 
 
 class Pairing(Coordinator):
@@ -79,18 +83,14 @@ class Pairing(Coordinator):
                 offers.append((layer, f"{image.name} ← {layer.name}", layer in self._used))
         return offers
 
-    def pairs(self) -> list[LabelledImage]:
-        """Every annotated plane of the pairs in use."""
-        pairs = []
-        for layer in self.layers:
-            image = self.image_of(layer)
-            if layer not in self._used or image is None:
-                continue
-            data = np.asarray(layer.data)
-            revisions = self.context.choice.revisions
-            for plane in annotated_planes(image, revisions, data):
-                pairs.append(LabelledImage(plane.source, plane.cut(data)))
-        return pairs
+    def open_pairs(self) -> Callable[[], list[LabelledImage]]:
+        """Copies every annotated plane of the pairs in use, in a worker.
+
+        A stroke that is painted while it copies may be in it.
+        """
+        used = [(self.image_of(layer), layer.data) for layer in self.layers if layer in self._used]
+        pairs = [(image, np.asarray(data)) for image, data in used if image is not None]
+        return partial(_read_pairs, pairs, self.context.choice.revisions)
 
     def is_painted(self) -> bool:
         """Whether any layer in use holds an annotation."""
@@ -102,3 +102,13 @@ class Pairing(Coordinator):
         self._images = {own: of for own, of in self._images.items() if of in present}
         self._used &= set(self._images)
         self.changed.emit()
+
+
+def _read_pairs(
+    pairs: Sequence[tuple[Image, np.ndarray]], revisions: Revisions
+) -> list[LabelledImage]:
+    return [
+        LabelledImage(plane.source, plane.cut(labels))
+        for image, labels in pairs
+        for plane in annotated_planes(image, revisions, labels)
+    ]

@@ -44,8 +44,8 @@ class Segmenting(Coordinator):
         self._layers = layers
         self._source, self._crf, self._view = source_panel, crf_panel, view_panel
         self._places: dict[Any, tuple[object, Plane]] = {}
-        self._class_names: tuple[str, ...] = ()
-        """Of the result shown last; the class slider begins anew where they change."""
+        self._kept_names: tuple[str, ...] = ()
+        """Classes of the result shown last: its class slider's."""
         self._debounce = single_shot(self, DEBOUNCE_MS, self.refine)
         self._idle = single_shot(self, MEASURE_AFTER_MS, self._measure)
         self._step_runner = StepRunner(self)
@@ -141,6 +141,7 @@ class Segmenting(Coordinator):
         if result is None:
             return
         if self._layers.turn_to(result):  # back to an image: what is painted into them stays
+            self._kept_names = result.kept_names
             self._show_in_panels(result)
             self._follow_dims()
             return
@@ -175,16 +176,18 @@ class Segmenting(Coordinator):
     def _show(self, result: Result, owner: object, plane: Plane, *, first: bool) -> Iterator[None]:
         history = self._layers.get("history")
         at_end = history is None or self._position("update") >= history.data.shape[0] - 1
+        position = self._position("class")
+        known = not first and position < len(self._kept_names)
+        name = self._kept_names[position] if known else ""
         yield from self._layers.steps(result, owner, plane.source.name, plane.placement)
         if owner is self.context.choice.layer:
             yield from self.sliding.prepare(owner, plane.placement)
         if at_end:
             self._move("update", result.iterations)
-        if first or result.class_names != self._class_names:  # here: a later result cuts this short
-            self._class_names = result.class_names
+        if first or result.kept_names != self._kept_names:  # here: a later result cuts this short
+            self._kept_names = result.kept_names
             self._name_axes()
-            chosen = result.largest_class
-            self._move("class", result.classes.index(chosen) if chosen in result.classes else 0)
+            self._move("class", _position_of(name, result))
         self._follow_dims()
         self._mark()
         self._idle.start()
@@ -225,3 +228,10 @@ class Segmenting(Coordinator):
     def _follow_dims(self, _event: object = None) -> None:
         if self.session.result is not None:
             self._view.show_position(self._position("class"), self._position("update"))
+
+
+def _position_of(name: str, result: Result) -> int:
+    """Where a class is among those that a result keeps; that of the largest if it is not."""
+    largest = result.class_names[result.largest_class]
+    kept = result.kept_names
+    return next((kept.index(wanted) for wanted in (name, largest) if wanted in kept), 0)

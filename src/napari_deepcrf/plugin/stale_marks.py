@@ -29,4 +29,4 @@ class StaleMarks:
             before, faded = self._opacities.pop(layer)
             if layer.opacity == faded:  # else the user has set another
                 layer.opacity = before
-            layer.name = layer.name.removesuffix(SUFFIX)
+            layer.name = layer.name.replace(SUFFIX, "", 1)  # napari may have put a number after it

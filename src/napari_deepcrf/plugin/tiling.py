@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin import folders
+from napari_deepcrf.plugin.batch_marks import BatchMarks, MadeFrom
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.geometry import Placement
 from napari_deepcrf.plugin.images import finest
@@ -40,9 +41,14 @@ class _Run:
     """The job under way, or the last one, and the layer that shows what it writes."""
 
     job: Job
-    image: Image
+    made_from: MadeFrom
     class_names: tuple[str, ...]
     layer: Labels | None = None
+
+    @property
+    def image(self) -> Image:
+        """What is worked on."""
+        return self.made_from.image
 
 
 class Tiling(Coordinator):
@@ -51,6 +57,7 @@ class Tiling(Coordinator):
     def __init__(self, context: Context, panel: TilesPanel, parent: QObject) -> None:
         super().__init__(context, parent)
         self._panel = panel
+        self._marks = BatchMarks(context, self)
         self._run: _Run | None = None
         panel.run_clicked.connect(self.segment)
         panel.out_wanted.connect(self._choose_out)
@@ -103,7 +110,7 @@ class Tiling(Coordinator):
         )
         job = self.session.job("tiles", f"Segmenting {image.name} in tiles", steps)
         self._let_go()
-        self._run = _Run(job, image, tuple(model.class_names))
+        self._run = _Run(job, self._marks.made_from(image, model), tuple(model.class_names))
         image.events.data.connect(self._stop)
         return job
 
@@ -121,6 +128,7 @@ class Tiling(Coordinator):
         show_classes(layer, run.class_names, self.context.colours(run.class_names))
         layer.editable = False  # what is painted would not be written to the disk
         run.layer = layer
+        self._marks.watch(layer, run.made_from)
 
     def _layer_of(self, place: Path) -> Labels | None:
         """The layer of a run into this place, if it is still there."""

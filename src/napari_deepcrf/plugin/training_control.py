@@ -84,7 +84,8 @@ class TrainingControl(Coordinator):
 
     def _train_job(self) -> Job:
         folder = self._panel.chosen_folder()
-        pairs = [] if folder else self._annotating.pairs()
+        pairing = self._annotating.pairing
+        pairs = None if folder or not pairing.is_painted() else pairing.open_pairs()
         recipe = self._panel.recipe.currentText()
         job = self._learning.train(pairs, Path(folder) if folder else None, recipe)
         session = self.session

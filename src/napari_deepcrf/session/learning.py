@@ -20,7 +20,7 @@ from napari_deepcrf.session.training import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_deepcrf.models import DeepCRF
     from napari_deepcrf.session.events import Event, Job
@@ -52,8 +52,15 @@ class Learning:
         """Whether a trained model waits for the user's verdict."""
         return self._previous is not None
 
-    def train(self, pairs: Sequence[LabelledImage], folder: Path | None, config: str) -> Job:
+    def train(
+        self,
+        read_pairs: Callable[[], Sequence[LabelledImage]] | None,
+        folder: Path | None,
+        config: str,
+    ) -> Job:
         """Job that trains a copy of the model on annotated images, or on a folder.
+
+        ``read_pairs`` is called in the worker: copies of large annotations take long.
 
         Raises
         ------
@@ -63,10 +70,10 @@ class Learning:
         session = self.session
         if session.model is None:
             raise ValueError("model: expected a model to start from, got none")
-        if folder is None and not pairs:
+        if folder is None and read_pairs is None:
             raise ValueError("annotations: expected a painted image, got none")
         plan = TrainingPlan(
-            pairs=tuple(pairs),
+            read_pairs=read_pairs,
             folder=folder,
             class_names=self.classes.names,
             init=session.model,

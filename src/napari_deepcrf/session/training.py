@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ class LabelledImage:
 class TrainingPlan:
     """What to train on, from what, and how; all captured before the job starts."""
 
-    pairs: Sequence[LabelledImage] = ()
+    read_pairs: Callable[[], Sequence[LabelledImage]] | None = None
     """Annotated images; or else …"""
     folder: Path | None = None
     """… a VOC devkit, or a folder with ``images`` and ``labels``."""
@@ -141,14 +141,15 @@ def _datasets(
 ) -> tuple[SegmentationDataset, SegmentationDataset | None, str]:
     """Training data, validation data, and in words what the IoU is measured on."""
     if plan.folder is None:
-        if not plan.pairs:
+        pairs = () if plan.read_pairs is None else plan.read_pairs()
+        if not pairs:
             raise ValueError("annotations: expected a painted image, got none")
         from napari_deepcrf.data.arrays import ArrayDataset
 
         own = ArrayDataset(
-            [(pair.image.read(), pair.annotation) for pair in plan.pairs],
+            [(pair.image.read(), pair.annotation) for pair in pairs],
             plan.class_names,
-            names=[pair.image.name for pair in plan.pairs],
+            names=[pair.image.name for pair in pairs],
             known=plan.class_names,  # unlike in a file set, a class may be annotated nowhere
         )
         return own, own, "that of the painted pixels"
