@@ -1,5 +1,8 @@
 """Reduced copies: sizes, the cache, and every bad sample listed before training."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -125,3 +128,26 @@ def test_a_class_that_must_occur_and_does_not_is_named():
     dataset.required_classes = dataset.class_names
     with pytest.raises(DatasetError, match=r"no pixel is labelled 'other' \(label 3\)"):
         ReducedCopies(dataset, 40)
+
+
+def test_two_that_fill_one_cache_at_once_leave_it_whole(tmp_path):
+    meeting = threading.Barrier(2)
+
+    class Meeting(Listed):
+        def __getitem__(self, index):
+            if index == 1:
+                meeting.wait(timeout=60)  # neither found copies, both write them
+            return super().__getitem__(index)
+
+    samples = sample(), sample("two", (33, 20))
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(ReducedCopies, Meeting(*samples), 25, cache=tmp_path) for _ in "ab"]
+        both = [job.result(timeout=60) for job in jobs]
+    (kept,) = tmp_path.iterdir()
+    assert kept.suffix == ".npz"
+    reader = Listed(*samples)
+    third = ReducedCopies(reader, 25, cache=tmp_path)
+    assert reader.reads == 0
+    for copies in both:
+        for one, other in zip(copies, third, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
