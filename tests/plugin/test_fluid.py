@@ -13,11 +13,13 @@ import weakref
 from pathlib import Path
 
 import pytest
+from napari.layers import Points
 from qtpy import API_NAME
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 from skimage import data
 
+from napari_deepcrf.plugin.context import add_layer
 from napari_deepcrf.plugin.workers import SWITCH_INTERVAL_S
 
 PYQT6 = API_NAME == "PyQt6"
@@ -201,3 +203,12 @@ def is_ours(timer):
         return type(timer.parent()).__module__.startswith("napari_deepcrf")
     except RuntimeError:  # deleted with its parent
         return False
+
+
+def test_a_layer_is_drawn_in_a_turn_after_it_came(app, settle):
+    window = app.dock.window()
+    add_layer(app.viewer, Points([]))
+    assert not window.updatesEnabled()
+    add_layer(app.viewer, Points([]))  # another one before the window was drawn
+    settle()
+    assert window.updatesEnabled()

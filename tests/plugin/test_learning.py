@@ -255,7 +255,8 @@ def test_old_and_new_model_are_compared(app, wait_until, monkeypatch):
     history, panel = app.layer("history"), app.dock.train_panel
     app.dock.train()
     wait_until(lambda: "photo [training preview]" in app.viewer.layers)
-    layer = app.viewer.layers["photo [training preview]"]
+    layer = app.viewer.layers["photo [training preview]"]  # hidden, until there is one
+    wait_until(lambda: layer.visible)
     assert layer.data.shape == (61, 83)
     wait_until(lambda: app.dock.learning.on_trial)
     app.idle()

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject
 
 from napari_deepcrf.plugin.images import has_pixels_of
 from napari_deepcrf.plugin.palette import class_colours
-from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.qt import Signal, draw_in_another_turn
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -63,14 +63,18 @@ class Coordinator(QObject):
 
     def start(self, make: Callable[[], Job | None]) -> Job | None:
         """Run the job that ``make`` returns, if it returns one."""
-        try:
-            job = make()
-        except ValueError as error:
-            self.refused.emit(str(error))
-            return None
+        job = self.make(make)
         if job is not None:
             self.context.runner.submit(job)
         return job
+
+    def make(self, make: Callable[[], Job | None]) -> Job | None:
+        """The job that ``make`` returns, not yet run; None, and said, if it cannot be done."""
+        try:
+            return make()
+        except ValueError as error:
+            self.refused.emit(str(error))
+            return None
 
     def receive(self, event: Any) -> None:
         """Take what a job of this coordinator delivers, in the GUI thread."""
@@ -111,6 +115,7 @@ def add_layer(viewer: Viewer, layer: Layer) -> None:
     """Add a layer without selecting it or moving the view: whoever paints goes on painting."""
     selected, camera = set(viewer.layers.selection), viewer.scene.camera
     center, zoom = camera.center, camera.zoom
+    draw_in_another_turn()
     # to announce the selection there and back costs a third of what adding a layer does
     with viewer.layers.selection.events.blocker_all():
         viewer.add_layer(layer)

@@ -91,7 +91,6 @@ class Overlay(Coordinator):
             opacity=0.6,
             visible=False,
         )
-        show_classes(layer, shown.class_names, shown.colours)
         yield
         if self.layer is None:  # it may have come meanwhile
             self.add_layer(layer)

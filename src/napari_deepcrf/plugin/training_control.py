@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from napari_deepcrf.plugin import folders
 from napari_deepcrf.plugin.comparing import Comparing
 from napari_deepcrf.plugin.context import Context, Coordinator
 from napari_deepcrf.plugin.qt import Signal
+from napari_deepcrf.plugin.step_runner import StepRunner
 from napari_deepcrf.session import Progress
 from napari_deepcrf.session.comparison import Comparison
 from napari_deepcrf.session.training import TrainingDone
@@ -43,6 +45,7 @@ class TrainingControl(Coordinator):
         super().__init__(context, parent)
         self._learning, self._annotating, self._panel = learning, annotating, panel
         self._comparing = Comparing(context, panel, self)
+        self._step_runner = StepRunner(self)
         self._before: tuple[DeepCRF, CRFSettings] | None = None
         self._question = QUESTION
         self._mean_seconds = 0.0
@@ -63,6 +66,7 @@ class TrainingControl(Coordinator):
         learning.trained.connect(self._on_trained)
         learning.settled.connect(self._on_settled)
         self.follow_jobs("train", self._show_job)
+        self.context.cleanup.callback(self._step_runner.stop)
         self._comparing.refused.connect(self.refused)
         self._annotating.pairs_changed.connect(panel.show_pairs)
         panel.pair_toggled.connect(self._annotating.pairing.use)
@@ -71,16 +75,22 @@ class TrainingControl(Coordinator):
     @property
     def is_waiting(self) -> bool:
         """Whether layers are about to come or go."""
-        return self._comparing.is_waiting
+        return self._comparing.is_waiting or self._step_runner.is_waiting
 
     def train(self) -> None:
         """Start a training on the painted images, or on the folder chosen."""
-        if self.start(self._train_job) is None:
+        job = self.make(self._train_job)
+        if job is None:
             return
         self._panel.start_curves()
         self._panel.show_verdict("")
         self._panel.progress.setText("Preparing…")
         self._mean_seconds = 0.0
+        self._step_runner.run(self._begin(job))
+
+    def _begin(self, job: Job) -> Iterator[None]:
+        yield from self._comparing.prepare()
+        self.context.runner.submit(job)
 
     def _train_job(self) -> Job:
         folder = self._panel.chosen_folder()
